@@ -37,7 +37,7 @@ pub enum ClientError {
     Unreachable {
         /// The socket or host.
         at: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The socket is not for this user.
@@ -54,7 +54,7 @@ pub enum ClientError {
     Broken {
         /// The socket or host.
         at: String,
-        /// How.
+        /// The reason, in words.
         why: String,
     },
     /// The daemon said no.
@@ -68,7 +68,7 @@ pub enum ClientError {
     Protocol {
         /// Method and path.
         call: String,
-        /// What is wrong with it.
+        /// The fault of the answer.
         why: String,
     },
 }
@@ -80,7 +80,7 @@ pub struct Client {
     owns: bool,
 }
 
-/// One HTTP connection and what drives it; ended when dropped.
+/// An HTTP connection and the task that drives it, which ends when this is dropped.
 struct Line {
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
@@ -358,7 +358,7 @@ fn was_never_sent(sent: &TrySendError<Request<Full<Bytes>>>) -> bool {
     sent.message().is_some() || std::error::Error::source(sent.error()).is_some_and(is_broken_pipe)
 }
 
-/// What a refusal says that is no problem which this client knows: a later daemon may have other codes.
+/// The text of a refusal that is no problem which this client knows: a later daemon may have other codes.
 fn unread(status: StatusCode, body: &[u8]) -> String {
     let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     match document.as_ref().and_then(|document| document["detail"].as_str()) {

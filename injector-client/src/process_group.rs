@@ -23,7 +23,7 @@ impl Group {
         Ok(Self { child, leader })
     }
 
-    /// What the command prints, if it was piped.
+    /// The command's standard output, if it was piped.
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
@@ -39,7 +39,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.leader {
-            // It may have exited meanwhile: nothing is left to kill then.
+            // The leader may have exited meanwhile: nothing is left to kill then.
             let _ = killpg(leader, Signal::SIGKILL);
         }
     }

@@ -39,7 +39,7 @@ pub use error::GuardError;
 use guard_thread::GuardThread;
 pub use verdict::NotRecovered;
 
-/// What a guard cuts, and where.
+/// The cut of a guard, and the daemon that makes it.
 #[derive(Clone, Debug)]
 pub struct Cut {
     request: PartitionRequest,
@@ -49,12 +49,12 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// Any request; its owner becomes the guard.
+    /// A cut by any request; its owner becomes the guard.
     pub fn of(request: PartitionRequest) -> Self {
         Self { request, scopes: Vec::new(), name: None, daemon: None }
     }
 
-    /// Any shape.
+    /// A cut of any shape.
     pub fn shape(shape: Shape) -> Self {
         Self::of(PartitionRequest::new(shape))
     }
@@ -190,7 +190,7 @@ impl AsyncPartition {
     /// Cuts, and returns when the cut is in force. If the future is dropped, what it cut is healed.
     ///
     /// # Errors
-    /// As of [`Partition::cut`].
+    /// The errors of [`Partition::cut`].
     pub async fn cut(cut: Cut) -> Result<Self, GuardError> {
         let (address, name, request) = cut.into_request()?;
         let (applied, guard_thread) = GuardThread::start(address, name, request)?;
@@ -198,7 +198,7 @@ impl AsyncPartition {
         Ok(Self(guard_thread.holding(view)))
     }
 
-    /// As of [`Partition::applied`].
+    /// The daemon's answer when it was cut: the peers that were drawn, the links, the seed.
     pub fn applied(&self) -> &PartitionView {
         self.0.view()
     }
@@ -208,27 +208,28 @@ impl AsyncPartition {
         &self.0.view().name
     }
 
-    /// As of [`Partition::heal`].
+    /// Heals, and resolves when the links carry again, as [`Partition::heal`] does.
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`Partition::heal`].
     pub async fn heal(&self) -> Result<Healed, GuardError> {
         self.0.heal().await.map_err(|_| ended())?
     }
 
-    /// As of [`Partition::recovery`].
+    /// Heals, and waits for the record to become final, as [`Partition::recovery`] does.
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`Partition::recovery`].
     pub async fn recovery(&self, timeout: Duration) -> Result<RecoveryRecord, GuardError> {
         self.heal().await?;
         self.0.recovery(timeout).await.map_err(|_| ended())?
     }
 
-    /// As of [`Partition::recovers`].
+    /// Heals, waits, and fails unless all required endpoints settled in time, as [`Partition::recovers`]
+    /// does.
     ///
     /// # Errors
-    /// As there.
+    /// The errors of [`Partition::recovers`].
     pub async fn recovers(&self, within: Duration) -> Result<RecoveryRecord, GuardError> {
         Ok(verdict::within(self.recovery(verdict::patience(within)).await?, within)?)
     }

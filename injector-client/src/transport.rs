@@ -18,9 +18,9 @@ pub const DEFAULT_SOCKET: &str = "/run/injector/injector.sock";
 /// Where the daemon is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// On this host.
+    /// A daemon on this host.
     Socket(PathBuf),
-    /// On another one, by ssh.
+    /// A daemon on another host, by ssh.
     Ssh {
         /// The host.
         host: SshHost,

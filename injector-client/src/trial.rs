@@ -13,7 +13,8 @@ use injector_core::measure;
 
 use crate::{Address, Client, ClientError};
 
-/// One long poll for a record: an outcome that is decided before the record is final is seen when the poll ends.
+/// The length of a long poll for a record: an outcome that is decided before the record is final is seen when
+/// the poll ends.
 const SLICE: Duration = Duration::from_secs(2);
 /// How often the runner asks for the endpoints' health.
 const POLL: Duration = Duration::from_millis(100);
@@ -71,13 +72,13 @@ pub struct Cut {
     pub generation: u32,
     /// When the kernel heals it, on the daemon's clock.
     pub ends_at: MonoNs,
-    /// What the daemon answered.
+    /// The daemon's answer.
     pub view: PartitionView,
     /// How long after the end of the hold the record must be final.
     limit: Duration,
 }
 
-/// What is known while a trial waits for its record.
+/// A record that is known while a trial waits for the final one.
 pub enum Pending {
     /// The trial is known not to recover by its deadline; the record may still change.
     Slow(Box<RecoveryRecord>),

@@ -1,4 +1,4 @@
-//! What another version of the daemon has to do with a refusal.
+//! Adds both versions to a refusal that another version of the daemon may explain.
 
 use std::cmp::Ordering;
 

@@ -1,15 +1,15 @@
 //! Exact addresses to peers: an open-addressed table in an array map.
 //!
-//! The kernel inlines a look-up in an array, while one in a hash map is four calls: two such look-ups, one for
-//! either end of a link, took nearly half of a verdict's time. The loader lays the table out once, with the seed that leaves
-//! every address within [`PROBES`] entries of its home.
+//! The kernel inlines a lookup in an array, while a lookup in a hash map is four calls: two such lookups, for
+//! the two ends of a link, took nearly half of a verdict's time. The loader lays the table out once, with the
+//! seed that leaves every address within [`PROBES`] entries of its home.
 
 use crate::key::{Address, halves};
 
-/// How many entries a look-up visits at most.
+/// The most entries that a lookup visits.
 pub const PROBES: u32 = 8;
 
-/// One entry of the table, aligned so that BPF reads the halves of its address in one load each.
+/// An entry of the table, aligned so that BPF reads the halves of its address in one load each.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
@@ -28,10 +28,11 @@ impl Entry {
     }
 }
 
-/// Where an address is at home; the table takes this modulo its size, a power of two.
+/// The hash of an address: the index of its home entry, which callers take modulo the table's size, a power
+/// of two.
 ///
-/// Its halves are multiplied side by side: the two look-ups of a verdict are what it waits for longest, and one product
-/// after the other took 2 ns more.
+/// The halves of the address are multiplied side by side: a verdict waits longest for its two lookups, and
+/// one product after the other took 2 ns more.
 #[inline(always)]
 pub const fn home(address: &Address, seed: u32) -> u32 {
     let [high, low] = halves(address);

@@ -46,10 +46,10 @@ pub const fn is_nameless(address: &Address) -> bool {
     is_zero || high & 0xffc0_0000 == 0xfe80_0000
 }
 
-/// What the map of prefixes says: the peer in the low half, and how long the prefix is, in bits of an
+/// The values of the map of prefixes: the peer in the low half, and the length of the prefix, in bits of an
 /// [`Address`].
 pub mod prefix {
-    /// From peer and length.
+    /// Makes a value of a peer and a length.
     pub const fn value(peer: u16, length: u8) -> u32 {
         (length as u32) << 16 | peer as u32
     }
@@ -67,21 +67,24 @@ pub mod prefix {
     }
 }
 
-/// In place of a peer in the table of exact addresses and in the map of prefixes: an address that moves between peers
-/// (`vip:`), which only ports and MACs name.
+/// The value that replaces a peer in the table of exact addresses and in the map of prefixes: the address
+/// moves between peers (`vip:`), and only ports and MACs name its holder.
 pub const VIP: u32 = 0xffff;
 
-/// In place of a peer in the map of learned MACs: several peers' ports sent frames from it, so it names nobody. The same in the
-/// map of MACs that are known: someone else has it too, whatever is learned of it.
+/// The value that replaces a peer in the map of learned MACs: several peers' ports sent frames from the MAC,
+/// so it names nobody. In the map of MACs that are known: someone else has the MAC too, whatever is learned
+/// of it.
 pub const NOBODY: u32 = 0xfffe;
-/// With the peer of a process: the process became the peer's by a port of its own, and not by its parent or because the daemon
-/// said so. It is the peer's no longer once it has no socket at such a port.
+/// A flag beside the peer of a process: the process became the peer's by a port of its own, and not by its
+/// parent or because the daemon said so. The process is the peer's no longer once it has no socket at such a
+/// port.
 pub const BY_PORT: u32 = 1 << 16;
 
-/// In place of the receiver of a [`LinkKey`]: all who receive a group frame that was dropped at its sender's port.
+/// The value that replaces the receiver of a [`LinkKey`]: all who receive a group frame that was dropped at
+/// its sender's port.
 pub const GROUP: u16 = 0xfffd;
 
-/// What is proved of an interface: one peer is behind it.
+/// The proved facts about an interface: which one peer is behind it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Port {
@@ -114,15 +117,16 @@ pub mod port {
 pub mod traits {
     /// Its port and its MACs name routable addresses too: it forwards for nobody.
     pub const PLAIN: u32 = 1;
-    /// It is known to forward.
+    /// The peer is known to forward.
     pub const FORWARDS: u32 = 1 << 1;
     /// A hooked port is bound to it.
     pub const BOUND: u32 = 1 << 2;
     /// Of the world: every peer has [`BOUND`].
     pub const ALL_BOUND: u32 = 1 << 3;
-    /// It forwards, and holds an address that other peers hold too: see [`super::holders`].
+    /// The peer forwards, and holds an address that other peers hold too: see [`super::holders`].
     pub const SHARES: u32 = 1 << 5;
-    /// Of the world: addresses are learned from the frames of some peer, so that every hook looks at who claims them.
+    /// Of the world: addresses are learned from the frames of some peer, so that every hook reads who claims
+    /// them.
     pub const LEARNS: u32 = 1 << 4;
     /// All its MAC addresses are known, and are nobody else's: a unicast frame to another one is not for it.
     pub const MACS_KNOWN: u32 = 1 << 6;
@@ -130,7 +134,7 @@ pub mod traits {
     pub const MAY_FORWARD: u32 = 1 << 7;
 }
 
-/// Whose MAC address it is.
+/// The owner of a MAC address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MacOwner {
@@ -142,8 +146,9 @@ pub struct MacOwner {
 
 /// A MAC address that was learned from frames that came out of a peer's port.
 ///
-/// It names the sender of a frame for [`PASSAGE`] after the last such frame, since a frame of the peer passes that port
-/// first, and the receiver for [`MAC_LIFE`], or until a sender elsewhere is seen with it.
+/// The MAC address names the sender of a frame for [`PASSAGE`] after the last such frame, since a frame of
+/// the peer passes that port first, and the receiver for [`MAC_LIFE`], or until a sender elsewhere is seen
+/// with it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learned {
@@ -185,7 +190,7 @@ pub struct Claim {
 
 /// The peers that forward and hold an address that other peers hold too, in a word.
 pub mod holders {
-    /// More than fit: it may be any peer.
+    /// More peers than fit: it may be any peer.
     pub const ANY: u64 = u64::MAX;
 
     /// The peers' ids in one word; [`ANY`] if there are more than four.
@@ -231,7 +236,7 @@ pub const CLAIM_LIFE: u64 = 600_000_000_000;
 /// the others from a map of 16,384.
 pub const MOST_CLAIMS: u64 = 512;
 
-/// One link of one partition, in the map of [`crate::record::LinkStamps`].
+/// A link of a partition, in the map of [`crate::record::LinkStamps`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkKey {
@@ -245,7 +250,7 @@ pub struct LinkKey {
     pub dst: u16,
 }
 
-/// One link that several partitions cut at once, in the map of [`crate::record::OverlapStamps`].
+/// A link that several partitions cut at once, in the map of [`crate::record::OverlapStamps`].
 ///
 /// A slot is given to another partition only after the daemon has taken its bit out of this map.
 #[repr(C)]
@@ -259,7 +264,8 @@ pub struct OverlapKey {
     pub dst: u16,
 }
 
-/// What the map of where loss is rolled says of a peer for which several interfaces do it: see [`RollKey`].
+/// The value, in the map of the interfaces that roll loss, of a peer whose loss several interfaces roll: see
+/// [`RollKey`].
 pub const ROLL_SEVERAL: u32 = u32::MAX;
 
 /// Someone whom no address names, and the peer that exchanges unicast frames with it.
@@ -282,7 +288,7 @@ pub mod stranger {
     pub const PEER: u16 = SPOKEN_FOR - 1;
 }
 
-/// One of several interfaces that roll a peer's loss.
+/// An interface of a peer whose loss several interfaces roll.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RollKey {
@@ -302,7 +308,7 @@ pub struct DeviceKey {
     pub index: u32,
 }
 
-/// One endpoint as seen by one partition, in the map of first responses.
+/// An endpoint as seen by one partition, in the map of first responses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResponseKey {
@@ -314,7 +320,7 @@ pub struct ResponseKey {
     pub endpoint: u32,
 }
 
-/// Where an endpoint answers from.
+/// The address and the port that an endpoint answers from.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointKey {
@@ -326,7 +332,7 @@ pub struct EndpointKey {
     pub pad: u16,
 }
 
-/// One stream of one direction of a TCP connection.
+/// A stream in one direction of a TCP connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamKey {

@@ -1,4 +1,4 @@
-//! What the injector and its eBPF programs share: map keys and values, and the packet parser.
+//! The types that the injector and its eBPF programs share: map keys and values, and the packet parser.
 //!
 //! Everything here is `no_std`, has a fixed layout whose size is asserted, and is versioned as a whole by
 //! [`ABI_VERSION`], which the loader compares with the object's before it attaches anything.
@@ -34,7 +34,7 @@ pub mod feature {
     pub const MAC: u32 = 1 << 2;
     /// Protected addresses or ports.
     pub const PROTECT: u32 = 1 << 3;
-    /// Endpoints whose responses are looked for on the wire.
+    /// Responses of endpoints are matched on the wire.
     pub const WIRE: u32 = 1 << 4;
     /// Clock and random numbers come from a map: for tests of the verdict alone.
     pub const TEST: u32 = 1 << 5;
@@ -45,7 +45,7 @@ pub mod feature {
 pub struct Word(pub u64);
 
 impl Word {
-    /// From its halves.
+    /// Makes a word of its halves.
     pub const fn new(live: u32, watched: u32) -> Self {
         Self((watched as u64) << 32 | live as u64)
     }

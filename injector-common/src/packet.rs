@@ -65,7 +65,7 @@ pub mod flag {
     pub const ICMP: u8 = 1 << 1;
     /// ARP or neighbour discovery.
     pub const NEIGHBOUR: u8 = 1 << 2;
-    /// To a multicast or broadcast destination.
+    /// The frame goes to a multicast or broadcast destination.
     pub const GROUP: u8 = 1 << 3;
     /// A fragment that is not the first: no ports.
     pub const LATER_FRAGMENT: u8 = 1 << 4;
@@ -79,7 +79,7 @@ pub mod flag {
 
 /// Kinds of ARP and neighbour discovery messages, as [`Packet::discovery`] has them.
 pub mod discovery {
-    /// It is none.
+    /// The frame is no such message.
     pub const NONE: u8 = 0;
     /// An ARP request, announcements included.
     pub const REQUEST: u8 = 1;
@@ -107,9 +107,10 @@ pub mod tcp {
 /// passes on.
 pub const NEIGHBOURS: u16 = (protocol::ICMP6 as u16) << 8 | 255;
 
-/// What the verdict needs to know of a packet. Ports are in host order.
+/// The facts about a packet that the verdict needs. Ports are in host order.
 ///
-/// In this order: where the fields that are cleared for each packet adjoin, BPF clears them in a loop over their bytes.
+/// The order of the fields matters: where the fields that are cleared for each packet adjoin, BPF clears them
+/// in a loop over their bytes.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
@@ -129,7 +130,7 @@ pub struct Packet {
     pub flags: u8,
     /// TCP flags, 0 for all else.
     pub tcp_flags: u8,
-    /// One of [`discovery`].
+    /// A constant of [`discovery`].
     pub discovery: u8,
     /// The address that an overriding neighbour advertisement announces; of other packets it says nothing.
     pub announced: Address,

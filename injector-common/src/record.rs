@@ -1,8 +1,9 @@
-//! What the programs record: stamps and counters in maps, read by the daemon. 0 is "not stamped".
+//! The records of the programs: stamps and counters in maps, read by the daemon. 0 is "not stamped".
 
 use crate::key::Address;
 
-/// What one CPU saw of one link of one partition. Nanoseconds of `CLOCK_MONOTONIC`.
+/// The stamps and counters of one CPU for one link of one partition. Instants are nanoseconds of
+/// `CLOCK_MONOTONIC`.
 ///
 /// The map is per CPU, so that no update races with another; the reader takes sums, the earliest firsts and
 /// the latest last.
@@ -12,7 +13,7 @@ pub struct LinkStamps {
     /// Packets dropped that were addressed to the receiver, GSO segments counted each: no group frames, no ARP or
     /// neighbour discovery, no frames of the active check.
     pub dropped_packets: u64,
-    /// Their bytes, as the hook saw them.
+    /// The bytes of the dropped packets, as the hook saw them.
     pub dropped_bytes: u64,
     /// The first drop.
     pub first_drop: u64,
@@ -83,8 +84,9 @@ pub struct Stranger {
     pub address: Address,
 }
 
-/// What one CPU saw of one link while several partitions that drop all of it were in force: counted once for all of them,
-/// so that a packet does not cost more with each. A part of [`LinkStamps`] of every one of them.
+/// The stamps and counters of one CPU for one link while several partitions that drop all of it were in
+/// force. They are counted once for all of these, so that a packet does not cost more with each. A part of
+/// [`LinkStamps`] of every one of them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OverlapStamps {
@@ -98,8 +100,9 @@ pub struct OverlapStamps {
     pub last_drop: u64,
     /// As in [`LinkStamps`].
     pub group_packets: u64,
-    /// The kinds of first packets after the heal that all of these partitions have stamped: bits of [`first`]. The stamps
-    /// are each partition's own; with this, the next packet of such a kind need not look at them.
+    /// The kinds of first packets after the heal that all of these partitions have stamped: bits of
+    /// [`first`]. Each partition has stamps of its own; with these bits, the next packet of such a kind need
+    /// not read them.
     pub stamped: u32,
     /// Zero.
     pub pad: u32,
@@ -136,7 +139,8 @@ pub struct Lease {
     /// The latch: 0, or what `expires` was for the first program that found it past while something was live. Only
     /// the daemon clears it, after it has disabled every slot: so a late renewal revives nothing.
     pub lapsed: u64,
-    /// Who holds it, so that what a dead daemon left can be distinguished from what a living one needs: its process id,
+    /// The process that holds it, so that what a dead daemon left can be distinguished from what a living one
+    /// needs: its process id,
     pub pid: u64,
     /// the start of that process in clock ticks since the boot (pids are used again),
     pub started: u64,
@@ -148,9 +152,9 @@ pub struct Lease {
 
 /// The size of what a verdict knows of its packet (the map `CONTEXT`), in 8-byte words. User space reads one of them.
 pub const VERDICT_CONTEXT_WORDS: usize = 22;
-/// Which of these words counts the packets judged.
+/// The index of the word that counts the packets judged.
 pub const JUDGED_AT: usize = 0;
-/// Which counts those that were dropped.
+/// The index of the word that counts the packets dropped.
 pub const DROPS_AT: usize = 20;
 
 /// Indices of the per-CPU counters.
@@ -178,7 +182,7 @@ pub mod counter {
     pub const UNCLAIMED: u32 = 8;
     /// How many counters there are.
     pub const COUNT: u32 = 9;
-    /// Their names, by index.
+    /// The names of the counters, by index.
     pub const NAMES: [&str; COUNT as usize] = [
         "judged",
         "dropped",
@@ -219,11 +223,11 @@ impl Wakeup {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TestInput {
-    /// What the exact clock answers.
+    /// The instant of the exact clock.
     pub now: u64,
-    /// What the coarse clock answers.
+    /// The instant of the coarse clock.
     pub coarse: u64,
-    /// What the random number generator answers.
+    /// The next random number.
     pub random: u32,
     /// Zero.
     pub pad: u32,

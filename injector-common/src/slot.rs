@@ -8,13 +8,13 @@ pub const MAX_SCOPES: usize = 16;
 /// The loss threshold that drops every packet, without a roll.
 pub const LOSS_ALL: u64 = 1 << 32;
 
-/// What a partition does to its links. Instants are nanoseconds of `CLOCK_MONOTONIC`.
+/// The effect of a partition on its links. Instants are nanoseconds of `CLOCK_MONOTONIC`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// From when it cuts.
+    /// The instant from which on it cuts.
     pub starts_at: u64,
-    /// From when it no longer does; after that its links are watched.
+    /// The instant from which on it cuts no more; after that its links are watched.
     pub ends_at: u64,
     /// A packet is dropped if a random 32-bit number is below this.
     pub loss: u64,
@@ -30,7 +30,7 @@ pub struct Slot {
     pub full: u32,
     /// Zero.
     pub pad: u32,
-    /// Which traffic.
+    /// The traffic that is cut.
     pub scopes: [SlotScope; MAX_SCOPES],
 }
 
@@ -52,7 +52,7 @@ impl Slot {
     }
 }
 
-/// Which traffic: a protocol and a port range.
+/// A part of the traffic: a protocol and a port range.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotScope {
@@ -62,13 +62,13 @@ pub struct SlotScope {
     pub last: u16,
     /// An IP protocol number after extension headers; [`protocol::ICMP`] represents both ICMPs.
     pub protocol: u8,
-    /// One of [`side`].
+    /// A constant of [`side`].
     pub side: u8,
     /// Zero.
     pub pad: u16,
 }
 
-/// Which end's port a scope looks at.
+/// The end whose port a scope compares.
 pub mod side {
     /// Source or destination.
     pub const EITHER: u8 = 0;

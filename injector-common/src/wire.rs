@@ -1,10 +1,11 @@
-//! What counts as a successful response on the wire. Evidence, never the verdict: it may be a retransmission.
+//! Patterns of successful responses on the wire. Evidence, never the verdict: a match may be a
+//! retransmission.
 
 pub mod http2;
 
 use crate::packet::Bytes;
 
-/// The longest prefix that an endpoint can look for.
+/// The longest prefix that an endpoint can have.
 pub const MAX_PREFIX: usize = 16;
 
 /// An endpoint's pattern.
@@ -13,13 +14,13 @@ pub const MAX_PREFIX: usize = 16;
 pub struct Wire {
     /// The endpoint's wire id, the key of its stamps.
     pub id: u32,
-    /// One of [`kind`].
+    /// A constant of [`kind`].
     pub kind: u8,
     /// How many bytes of `prefix` count.
     pub prefix_len: u8,
     /// Zero.
     pub pad: u16,
-    /// What the payload begins with.
+    /// The bytes that the payload begins with.
     pub prefix: [u8; MAX_PREFIX],
 }
 
@@ -37,7 +38,7 @@ pub mod kind {
 
 const _: () = assert!(size_of::<Wire>() == 24);
 
-/// How many bytes [`http1_ok`] looks at.
+/// The number of bytes that [`http1_ok`] reads.
 pub const HTTP1_LEN: u32 = 10;
 
 /// Whether a payload begins with an HTTP/1 status line of the 2xx class.

@@ -1,5 +1,5 @@
-//! What the fuzz target checks, over its stored corpus and what comes of it by small changes: where no fuzzer
-//! runs, this does.
+//! The checks of the fuzz target, over its stored corpus and small changes of it: where no fuzzer runs, this
+//! test does.
 
 use std::path::Path;
 

@@ -1,8 +1,9 @@
-//! What strangers answer: values as words, and words that are safe to show.
+//! The answers of strangers: values as words, and words that are safe to show.
 
 use serde_json::Value;
 
-/// What a stranger said, short and without characters that would act on whatever shows it.
+/// A text of a stranger, shortened, and without characters that would act on a terminal or a page that shows
+/// it.
 pub fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN).is_some() {

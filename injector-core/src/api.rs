@@ -1,4 +1,4 @@
-//! What crosses the socket: requests, views, the recovery record, problems.
+//! The types that cross the socket: requests, views, the recovery record, problems.
 //!
 //! Every missing datum is `null`, never zero and never left out of a record.
 

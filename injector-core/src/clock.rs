@@ -169,7 +169,7 @@ impl Span {
         Self(Duration::from_millis(milliseconds))
     }
 
-    /// Its nanoseconds, saturating at 584 years.
+    /// The span in nanoseconds, saturating at 584 years.
     pub fn as_nanos(self) -> u64 {
         u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
     }
@@ -181,15 +181,15 @@ const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 /// Why a text is not a [`Span`].
 #[derive(Debug, thiserror::Error)]
 pub enum SpanError {
-    /// It can't be read.
+    /// The text can't be read as a duration.
     #[error("\"{text}\" is not a duration ({source}); write it as \"250ms\", \"5s\" or \"1m 30s\"")]
     Unreadable {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// The parser's error.
         source: humantime::DurationError,
     },
-    /// It is longer than a century.
+    /// The duration is longer than a century.
     #[error("\"{text}\" is too long; write a shorter duration")]
     TooLong {
         /// The text.

@@ -56,7 +56,7 @@ pub struct Config {
     pub names: PeerNames,
     /// The peers by id, in the order of `names.peers()` (index 0 is peer id 1).
     pub peers: Vec<Peer>,
-    /// What to attach to.
+    /// The interfaces to attach to.
     pub interfaces: Interfaces,
     /// The endpoints, one for each peer that an endpoint names.
     pub endpoints: Vec<Endpoint>,
@@ -70,7 +70,7 @@ pub struct Config {
     pub max_for: Span,
     /// Named shapes.
     pub presets: BTreeMap<String, Shape>,
-    /// Who has a role, by the role's name.
+    /// The sources of roles, by the role's name.
     pub roles: BTreeMap<String, RoleSource>,
     /// The peers whose links this daemon cuts, sorted; `None` is all of them. A link with neither end here is left to
     /// the daemons of other hosts.
@@ -154,7 +154,7 @@ impl Config {
         self.local_peers().map(|(_, local)| local.netns.clone()).collect()
     }
 
-    /// Whose address it is; see [`owner`].
+    /// The peer that an address belongs to; see [`owner`].
     pub fn owner(&self, address: IpAddr) -> Option<PeerId> {
         owner(&self.peers, address)
     }
@@ -173,7 +173,8 @@ pub struct Socket {
     pub readers: Option<String>,
 }
 
-/// Whose address it is: exact first, then the longest prefix, as the programs look it up.
+/// The peer that an address belongs to: a listed address comes first, then the longest prefix, as in the
+/// programs' maps. `None` if no peer has the address.
 pub fn owner(peers: &[Peer], address: IpAddr) -> Option<PeerId> {
     let exact = peers.iter().find(|peer| peer.addresses.contains(&address));
     let by_prefix = || {
@@ -201,11 +202,12 @@ pub struct Peer {
     pub tap: Option<Device>,
     /// Whether it passes on what others send, so that its port and its MAC address do not say whose a packet is.
     pub forwards: bool,
-    /// What its sockets are known by, if it is made of processes on this machine: then it has none of the above.
+    /// The key that identifies its sockets, if it is made of processes on this machine: then it has none of
+    /// the above.
     pub local: Option<LocalPeer>,
     /// The container that it is, if it is one: then its addresses and its interfaces are found in it.
     pub container: Option<ContainerRef>,
-    /// The addresses that are found in its container; empty before it was looked for.
+    /// The addresses that are found in its container; empty until the container was inspected.
     pub found: Vec<IpAddr>,
 }
 
@@ -232,30 +234,30 @@ pub struct Device {
     pub netns: Option<Netns>,
 }
 
-/// What to attach to.
+/// The interfaces to attach to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Interfaces {
     /// Where the peers' addresses live.
     Auto,
-    /// These.
+    /// The interfaces of the list.
     Named(Vec<Interface>),
 }
 
-/// One interface.
+/// An interface that programs are attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Interface {
     /// Its name in its namespace.
     pub name: String,
     /// Its namespace; `None` is the daemon's own.
     pub netns: Option<Netns>,
-    /// Which hook to use.
+    /// The hook to use.
     pub hook: Hook,
     /// The peer that is behind it, and no other: the config's word.
     pub peer: Option<PeerId>,
 }
 
 impl Interface {
-    /// One that discovery found.
+    /// An interface that discovery found.
     pub fn found(name: &str, netns: Option<&Netns>) -> Self {
         Self { name: name.to_owned(), netns: netns.cloned(), hook: Hook::Auto, peer: None }
     }
@@ -269,13 +271,13 @@ impl Interface {
 /// Whether an endpoint gates the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It does.
+    /// The endpoint gates the verdict.
     Required,
-    /// It is only reported.
+    /// The endpoint is only reported.
     Advisory,
 }
 
-/// One endpoint instance.
+/// An instance of an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// `ingress@n1`, or the bare name if it has no peer.
@@ -292,11 +294,11 @@ pub struct Endpoint {
     pub role: Role,
     /// Its stimulus.
     pub probe: Probe,
-    /// What the kernel takes as a successful response.
+    /// The payload that the kernel takes as a successful response.
     pub wire: Option<Wire>,
     /// Where the probe starts from; `None` is the daemon's own namespace.
     pub netns: Option<Netns>,
-    /// What its host name was resolved to; empty before that, and without one.
+    /// The addresses of its host name; empty until the name was resolved, and without a host name.
     pub hosts: Hosts,
 }
 
@@ -342,13 +344,13 @@ const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// A probe's settings; `{seq}`, `{peer}` and `{address}` are filled in at run time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
-    /// What is sent and expected.
+    /// The request, and which answer is expected.
     pub kind: ProbeKind,
     /// Schedule, timeout and connections.
     pub options: ProbeOptions,
 }
 
-/// What the kernel takes as a successful response.
+/// The payload that the kernel takes as a successful response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wire {
     /// The endpoint's TCP port.
@@ -370,7 +372,7 @@ pub enum WireSuccess {
     Prefix(Vec<u8>),
 }
 
-/// Something that is never dropped.
+/// Traffic that is never dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protect {
     /// Ports of a protocol, either side.

@@ -1,5 +1,5 @@
-//! Which container a config means, from what the engine lists, and whether it can be a peer. Pure: the daemon asks the
-//! engine and hands in what it answered.
+//! Finds the container that a config means in the engine's list, and decides whether it can be a peer. Pure:
+//! the daemon asks the engine and hands in its answer.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::config::{Config, ConfigError, ConfigErrors, ContainerRef, Netns, Sele
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
 const NUMBER: &str = "com.docker.compose.container-number";
-/// From so many digits on, a text may be the beginning of an id.
+/// The number of digits from which on a text may be the beginning of an id.
 const SHORT_ID: usize = 12;
 
 /// A container as the engine lists it.
@@ -26,7 +26,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// How people know it.
+    /// The name by which people know it.
     pub fn shown(&self) -> &str {
         self.names.first().map_or(&self.id, String::as_str)
     }
@@ -59,7 +59,7 @@ pub fn select(selector: &Selector, all: &[Listed]) -> Vec<String> {
     names(all.iter().filter(is_meant))
 }
 
-/// What the engine says of one container.
+/// The engine's answer about one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
     /// Its id.
@@ -90,13 +90,13 @@ pub struct Running {
 pub enum Trouble {
     /// The engine lists none like it; the names of those that it lists.
     Unknown(Vec<String>),
-    /// It means several: their names.
+    /// The name fits several containers: their names.
     Several(Vec<String>),
-    /// It does not run: its name, and its state in the engine's word.
+    /// The container does not run: its name, and its state in the engine's word.
     Stopped(String, String),
-    /// It has the host's network.
+    /// The container has the host's network.
     HostNetwork,
-    /// It has no network.
+    /// The container has no network.
     NoNetwork,
     /// The engine did not say.
     Unanswered(String),
@@ -106,7 +106,7 @@ pub enum Trouble {
 const SHOWN: usize = 12;
 
 impl Trouble {
-    /// What is wrong with the container.
+    /// The fault of the container, in words.
     pub fn what(&self, container: &ContainerRef) -> String {
         match self {
             Self::Unknown(known) if known.is_empty() => {
@@ -157,7 +157,7 @@ fn listed(names: &[String]) -> String {
 /// stays the peer under another name, until it has ended and another one has its name.
 ///
 /// # Errors
-/// That there is none, or that there are several.
+/// There is no such container, or there are several.
 pub fn find<'a>(
     wanted: &ContainerRef,
     followed: Option<&str>,
@@ -193,7 +193,7 @@ fn names<'a>(all: impl Iterator<Item = &'a Listed>) -> Vec<String> {
 /// Whether a container can be a peer now.
 ///
 /// # Errors
-/// Why not.
+/// Why it can't be a peer.
 pub fn judge(inspected: Inspected) -> Result<Running, Trouble> {
     let Inspected { id, name, state, pid, network } = inspected;
     match (network.as_str(), pid) {
@@ -204,7 +204,7 @@ pub fn judge(inspected: Inspected) -> Result<Running, Trouble> {
     }
 }
 
-/// What is known of the containers of a config at one instant.
+/// The state of each container of a config at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerStates(pub BTreeMap<ContainerRef, Result<Running, Trouble>>);
 
@@ -212,7 +212,7 @@ impl ContainerStates {
     /// Whether all containers of a config can be peers now.
     ///
     /// # Errors
-    /// Each that can't; `file` is what errors call the config.
+    /// Each container that can't be a peer, and why; `file` is what errors call the config.
     pub fn admit(&self, config: &Config, file: &str) -> Result<(), ConfigErrors> {
         let mut errors = Vec::new();
         let mut taken: BTreeMap<&str, String> = BTreeMap::new();
@@ -234,7 +234,7 @@ impl ContainerStates {
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
     }
 
-    /// What has happened to the containers between two of these, in words.
+    /// The changes of the containers between two of these, in words.
     pub fn changes(&self, after: &Self) -> Vec<(ContainerRef, String)> {
         let words = |container: &ContainerRef| {
             let (before, after) = (self.0.get(container), after.0.get(container)?);
@@ -287,7 +287,7 @@ fn places(config: &Config) -> Vec<(String, &ContainerRef)> {
     places
 }
 
-/// That the engine does not answer, as a fault of a config with containers.
+/// The fault of a config with containers when the engine does not answer.
 pub fn no_engine(config: &Config, file: &str, what: String, remedy: String) -> ConfigErrors {
     let path = places(config).into_iter().next().map_or_else(|| "engine".to_owned(), |(path, _)| path);
     ConfigErrors(vec![config_error(file, path, what, remedy)])

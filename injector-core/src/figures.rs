@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use crate::api::Outcome;
 
-/// What replaces a missing figure.
+/// The text that replaces a missing figure.
 pub const MISSING: &str = "–";
 
 /// A time: `310 ms`, `2.31 s`, `83 s`.
@@ -61,7 +61,7 @@ pub fn probability(p: Option<f64>) -> String {
     }
 }
 
-/// The same in a sentence: `= 0.0004`, `< 0.0001`.
+/// A test's probability in a sentence: `= 0.0004`, `< 0.0001`.
 pub fn probability_words(p: f64) -> String {
     if p < 1e-4 { "< 0.0001".to_owned() } else { format!("= {p:.4}") }
 }

@@ -1,5 +1,5 @@
-//! What names the ends of a frame besides the addresses of the config: bound ports, MACs of NICs, addresses that NICs
-//! hold. Discovery computes it, the data plane writes it to the programs. Pure.
+//! The facts that name the ends of a frame besides the addresses of the config: bound ports, MACs of NICs,
+//! addresses that NICs hold. Discovery computes them, the data plane writes them to the programs. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -34,13 +34,14 @@ pub struct Identity {
     /// for containers. Any host may have the same one for itself, so they name the peer only together with its port or the MAC address
     /// of its NIC.
     pub private: BTreeMap<IpAddr, PeerId>,
-    /// Of the addresses that several peers hold, those that a peer that forwards holds too, with these peers: what their ports
-    /// receive for such an address is theirs, and what they send from it may be another's.
+    /// Addresses that several peers hold, with one that forwards among them: each with that peer. Frames for
+    /// such an address that the peer's port receives are for that peer, and frames from the address that the
+    /// port sends may be another's.
     pub forwarders: BTreeMap<IpAddr, BTreeSet<PeerId>>,
     /// Addresses that the config lists for one peer and that another one (the value) is seen to hold: from then on the
     /// programs treat them as `vip:`.
     pub moved: BTreeMap<IpAddr, PeerId>,
-    /// What is known of each peer; a peer without an entry has all the defaults.
+    /// The traits of each peer; a peer without an entry has all the defaults.
     pub peers: BTreeMap<PeerId, Traits>,
 }
 
@@ -56,13 +57,13 @@ impl Identity {
 pub struct Port {
     /// The peer.
     pub peer: PeerId,
-    /// Which end of the peer's link the interface is.
+    /// The end of the peer's link that the interface is.
     pub end: End,
     /// Whether another peer is behind it too, as a nested guest is: such a port names no frame.
     pub is_shared: bool,
 }
 
-/// Which end of a peer's link an interface is.
+/// The end of a peer's link that an interface is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// A NIC of the peer's own: the peer sends at egress and receives at ingress.
@@ -71,7 +72,7 @@ pub enum End {
     Host,
 }
 
-/// What is known of a peer.
+/// The facts about a peer that decide how its frames are named.
 #[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traits {
@@ -81,7 +82,8 @@ pub struct Traits {
     /// Its host would pass on what others send through its one NIC: nothing shows whether anyone does. Once a packet is seen at its
     /// port on its way to another peer, it is not plain.
     pub may_forward: bool,
-    /// It passes on what others send: the config says `forwards: true`, or it is the next hop of a route that is seen.
+    /// The peer passes on what others send: the config says `forwards: true`, or the peer is the next hop of
+    /// a route that is seen.
     pub forwards: bool,
     /// Its namespace is seen: its addresses are known from there, and are not learned from its frames.
     pub is_seen: bool,
@@ -108,14 +110,14 @@ pub struct StrangerId {
     pub peer: PeerId,
     /// The stranger's MAC address; zero for [`Contact::UnlistedSource`].
     pub mac: Mac,
-    /// Which way the frames went.
+    /// The direction of the frames.
     pub contact: Contact,
 }
 
-/// What passed between the two.
+/// The packets that passed between a peer and a stranger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stranger {
-    /// Who.
+    /// The stranger and the peer.
     pub id: StrangerId,
     /// How many packets.
     pub packets: u64,

@@ -37,7 +37,7 @@ pub const MAX_PEERS: usize = 1024;
 pub struct PeerId(pub u16);
 
 impl PeerId {
-    /// Everyone who is not a configured peer.
+    /// The id of all hosts that are no configured peers.
     pub const WORLD: Self = Self(0);
 }
 
@@ -51,7 +51,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// The same pair in the other direction.
+    /// The link of the same pair in the other direction.
     #[must_use]
     pub fn reversed(self) -> Self {
         Self { src: self.dst, dst: self.src }
@@ -65,10 +65,10 @@ pub struct Percent(f64);
 /// Why a text is not a [`Percent`].
 #[derive(Debug, thiserror::Error)]
 pub enum PercentError {
-    /// It is no percentage.
+    /// The text is not a percentage from 0 to 100.
     #[error("\"{0}\" is not a percentage above 0% and up to 100%; write it as \"30%\"")]
     NotOne(String),
-    /// It is one of nothing.
+    /// The percentage is below the smallest share that the programs can roll.
     #[error("{0} cuts nothing; write a share above 0%, such as \"30%\", or make no partition")]
     Nothing(String),
 }
@@ -80,7 +80,7 @@ impl Percent {
     /// All of it.
     pub const ALL: Self = Self(100.0);
 
-    /// From a number of percent.
+    /// Makes a percentage of a number of percent.
     pub fn new(percent: f64) -> Result<Self, PercentError> {
         if (SMALLEST..=100.0).contains(&percent) {
             Ok(Self(percent))
@@ -150,10 +150,10 @@ pub struct Flap {
 /// Why a text is not a [`Flap`].
 #[derive(Debug, thiserror::Error)]
 pub enum FlapError {
-    /// It is no flap.
+    /// The text is not a flap.
     #[error("\"{0}\" is not a flap; write period and on-share as \"200ms/50%\", the period above 0")]
     NotOne(String),
-    /// It never drops.
+    /// The flap drops for less than a nanosecond of each period.
     #[error("\"{0}\" never drops; write a larger on-share, as in \"200ms/50%\", or make no partition")]
     Nothing(String),
 }
@@ -214,7 +214,7 @@ mod tests {
             let error = text.parse::<Percent>().unwrap_err().to_string();
             assert!(error.contains("cuts nothing; write a share above 0%"), "{text}: {error}");
         }
-        // Whatever is accepted drops something.
+        // Every percentage that is accepted drops something.
         let least: Percent = "0.0000001%".parse().unwrap();
         let traffic = Traffic { loss: least, ..Traffic::default() };
         assert!(crate::plan::slot(&traffic).loss > 0);

@@ -1,4 +1,4 @@
-//! From the wanted cuts to what is written, and how each write is undone. Pure.
+//! Plans the writes that make the wanted cuts, and how each write is undone. Pure.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use injector_common::{SLOTS, Word};
 
 use crate::model::{Link, Neighbour, PeerId, Percent, PortSide, Protocol, Scope, Traffic};
 
-/// One of the 32 slots.
+/// The index of one of the 32 slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotIndex(pub u8);
 
 impl SlotIndex {
-    /// Its bit in a half of the commit word.
+    /// The slot's bit in a half of the commit word.
     pub fn bit(self) -> u32 {
         1 << self.0
     }
@@ -22,13 +22,13 @@ impl SlotIndex {
 /// Whether a slot is in a link's cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It is.
+    /// The slot is in the cells.
     In,
-    /// It is not.
+    /// The slot is not in the cells.
     Out,
 }
 
-/// One write to the data plane.
+/// A write to the data plane.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// The contents of a slot whose bit is in neither half of the word.
@@ -72,12 +72,12 @@ pub fn slot_scope(scope: Scope) -> SlotScope {
     }
 }
 
-/// What is to be written before a partition can be committed.
+/// The steps that must be written before a partition can be committed.
 pub fn prepare(index: SlotIndex, slot: Slot, cells: &[Cell]) -> Vec<Step> {
     vec![Step::Slot(index, Box::new(slot)), Step::Cells(index, cells.to_vec(), Presence::In)]
 }
 
-/// What a slot affects in the matrix: a link, or what a peer sends to all.
+/// A cell of the matrix: a link, or all that a peer sends to groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// The sender.
@@ -91,7 +91,7 @@ pub struct Cell {
 /// The receivers of a [`Cell`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
-    /// One peer.
+    /// A peer.
     Peer(PeerId),
     /// All who would get a copy of a group frame that leaves the sender's port.
     Group,
@@ -103,7 +103,7 @@ impl From<Link> for Cell {
     }
 }
 
-/// What a partition's cells depend on besides its links.
+/// The facts that a partition's cells depend on, besides its links.
 pub struct CellContext<'a> {
     /// Every peer, without the world.
     pub peers: &'a [PeerId],
@@ -179,10 +179,10 @@ pub fn slot(traffic: &Traffic) -> Slot {
     }
 }
 
-/// What a slot is used for.
+/// The use of a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlotUse {
-    /// Nothing; its age says whether a running program may still look at it.
+    /// Nothing; the slot's age says whether a running program may still read it.
     #[default]
     Free,
     /// Prepared, not in the word.
@@ -202,7 +202,7 @@ pub struct Age(pub u64);
 pub struct SlotTable {
     uses: [SlotUse; SLOTS as usize],
     used_before: u32,
-    /// When each was freed last.
+    /// When each slot was freed last.
     freed: [Age; SLOTS as usize],
 }
 
@@ -211,7 +211,7 @@ pub struct SlotTable {
 pub enum Freshness {
     /// Never used.
     New,
-    /// Used before, and no program can still look at it.
+    /// Used before, and no program can still read it.
     Aged,
     /// Freed just now: wait for running programs before it is written.
     Young,
@@ -235,7 +235,7 @@ impl SlotTable {
         ))
     }
 
-    /// Frees a slot whose bit has left the word; programs that read an older one may still look at it.
+    /// Frees a slot whose bit has left the word; programs that read an older word may still read the slot.
     pub fn release(&mut self, index: SlotIndex, age: Age) {
         self.set(index, SlotUse::Free);
         self.freed[usize::from(index.0)] = age;
@@ -247,7 +247,7 @@ impl SlotTable {
         self.uses[usize::from(index.0)] = to;
     }
 
-    /// What a slot is used for.
+    /// The use of a slot.
     pub fn get(&self, index: SlotIndex) -> SlotUse {
         self.uses[usize::from(index.0)]
     }

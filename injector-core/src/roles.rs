@@ -1,4 +1,5 @@
-//! From what a role's source answered to peers: pure. An answer that is not clear is an error, never a guess.
+//! Makes peers of the answer of a role's source: pure. An answer that is not clear is an error, never a
+//! guess.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +16,7 @@ pub const MAX_ANSWER: usize = 64 * 1024;
 /// Why an answer does not say who has a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RoleError {
-    /// Nobody is named.
+    /// The answer names no peer.
     #[error("it names no peer")]
     Nobody,
     /// A word that is no peer.
@@ -23,29 +24,29 @@ pub enum RoleError {
         "it names \"{word}\", which is neither a peer's name nor a peer's address; the peers are {known}"
     )]
     NoPeer {
-        /// What it said, shortened.
+        /// The answer, shortened.
         word: String,
         /// The peers, shortened.
         known: String,
     },
-    /// It is no text.
+    /// The answer is not UTF-8 text.
     #[error("its answer is not UTF-8 text")]
     NotText,
-    /// It is too long.
+    /// The answer is longer than [`MAX_ANSWER`].
     #[error("its answer has more than {} KiB", MAX_ANSWER / 1024)]
     TooLong,
-    /// It is no JSON.
+    /// The answer is not JSON.
     #[error("its answer is not JSON ({0})")]
     NotJson(String),
     /// There is nothing at the pointer.
     #[error("its answer has nothing at {0}")]
     NothingThere(String),
-    /// What is at the pointer can't name a peer.
+    /// The value at the pointer can't name a peer.
     #[error("its answer has {found} at {pointer}, where a text, a number or a list of them is expected")]
     WrongType {
         /// The pointer.
         pointer: String,
-        /// What is there.
+        /// The type of the value at the pointer.
         found: &'static str,
     },
     /// Two peers say different things.
@@ -53,11 +54,11 @@ pub enum RoleError {
     Disagree {
         /// A peer.
         a: String,
-        /// Whom it names.
+        /// The peer that `a` names.
         a_says: String,
         /// Another peer.
         b: String,
-        /// Whom it names.
+        /// The peer that `b` names.
         b_says: String,
     },
 }
@@ -120,7 +121,8 @@ pub fn printed(output: &[u8], directory: &Directory) -> Result<Vec<PeerName>, Ro
     sorted(peers.collect::<Result<_, _>>()?)
 }
 
-/// One answer in JSON: the peers that it names, which may be none where the asked peer does not have the role.
+/// Reads an answer in JSON: the peers that it names, which may be none where the asked peer does not have the
+/// role.
 pub fn answered(
     body: &[u8],
     answer: &RoleAnswer,
@@ -159,8 +161,8 @@ fn wrong_type(pointer: &str, value: &Value) -> RoleError {
     RoleError::WrongType { pointer: pointer.to_owned(), found }
 }
 
-/// What several peers' answers say together. Where each speaks for itself, all that have the role; else all must name the
-/// same.
+/// The joint answer of several peers. Where each speaks for itself, the peers that have the role; else all
+/// must name the same peers.
 pub fn together(
     answers: &BTreeMap<PeerName, Vec<PeerName>>,
     meaning: &RoleMeaning,
@@ -226,7 +228,7 @@ interfaces: auto
         assert!(said("world").unwrap_err().contains("names \"world\""));
         assert!(said("10.0.0.9").is_err() && said("leader: n1").is_err());
         assert_eq!(printed(&[0xff, b'n'], &directory()), Err(RoleError::NotText));
-        // What is shown of it is short and harmless.
+        // The part of the answer that an error shows is short and free of control characters.
         let shown = said(&format!("\u{1b}[2J{}", "x".repeat(500))).unwrap_err();
         assert!(shown.contains("\\u{1b}[2Jxxx") && shown.len() < 250, "{shown}");
     }

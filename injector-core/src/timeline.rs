@@ -12,7 +12,8 @@ const KEPT: usize = 10_000;
 /// The events so far.
 #[derive(Debug, Default)]
 pub struct Timeline {
-    /// Their numbers rise by one. Readers share them: there may be a hundred, and thousands of events.
+    /// The events, whose numbers rise by one. Readers share them: there may be a hundred, and thousands of
+    /// events.
     events: VecDeque<Arc<Event>>,
     last: u64,
 }

@@ -33,15 +33,15 @@ pub struct Resolved {
 /// - `isolate`: the group from all other configured peers; [`WORLD`] takes part only where named.
 /// - `split`: every two groups from each other; configured peers not named form one further group.
 /// - `between`: the groups from each other, and no one else.
-/// - `direction` keeps, of the links with an end in the first group, those that it sends on (`out`) or hears on
-///   (`in`); links between other groups have no end in it and are cut with `both` only.
+/// - `direction` keeps, of the links with an end in the first group, those on which it sends (`out`) or
+///   receives (`in`); links between other groups have no end in it and are cut with `both` only.
 /// - `bridge`: the first half of all peers is the smaller one, as in `halves`, and `via` is one of the second half.
 /// - `random`, `random_node`, `minority` and `minority_third` isolate whom they draw, from all configured peers. The two
 ///   minorities count the peers that they draw from, as Jepsen does.
 /// - `random_halves`, `random_groups` and `majorities_ring` leave everyone untouched whom they may not draw.
 /// - `majorities_ring`: the shuffled peers form a ring, and each keeps as many two-way connections as a majority takes
 ///   ([`ring::connections`]). Where both the peers and these are odd in number, one peer keeps one more. Of three
-///   peers each hears only the one before it, which is the only way in which three different majorities exist.
+///   peers each receives only from the one before it: three different majorities exist in no other way.
 /// - In the resolved shape, the members of a group and of a grudge's sets are sorted, links too, and so are the groups
 ///   after the first: their order means nothing.
 pub fn resolve(

@@ -46,7 +46,8 @@ fn figures_by_hand() {
     let group = |name: &str| s.endpoint_groups.iter().find(|group| group.name == name).unwrap();
     assert_eq!((group("ingress").series.settled.beyond_deadline, group("ingress").instances), (2, 3));
     assert_eq!((group("metadata").series.settled.beyond_deadline, &*group("metadata").role), (0, "advisory"));
-    // One trial in doubt for all, one unknown for the required endpoints (which the plant makes unknown for all).
+    // Trial 8 is in doubt for all; trial 9 is unknown for the required endpoints (which the plant makes
+    // unknown for all).
     assert_eq!(group("metadata").series.settled.n, 10);
     assert_eq!((s.slowest[0].trial, s.slowest[1].trial, s.slowest[2].settled_ns), (8, 9, Some(8 * SECOND)));
 }
@@ -145,7 +146,7 @@ fn a_fixed_fault_and_a_new_one() {
     assert!(few.sentence.contains("59 trials an arm"), "{}", few.sentence);
     let mut holes = plants(140, 5, 0.0);
     holes.extend(vec![Plant::undecided(Outcome::Censored); 60]);
-    // They may all have been bad; A's may not help B.
+    // The trials that nobody could judge may all have been bad; A's may not help B.
     let undecided = compare(&good, &trials(&holes), 0.05);
     assert_eq!(undecided.finding, Finding::Undecided, "{undecided:?}");
     let seen = "0 of 140 trials (60 more undecided), A in 0 of 140;";
@@ -177,7 +178,7 @@ fn arm(rng: &mut ChaCha8Rng, n: u64, rate: f64) -> Arm {
     Arm { n, beyond: (0..n).filter(|_| rng.random_bool(rate)).count() as u64 }
 }
 
-/// Three shapes, of which one fails more: the size must hold although the strata differ.
+/// Three shapes with different failure rates: the size must hold although the strata differ.
 #[test]
 fn size_and_power_by_simulation() {
     let mut rng = ChaCha8Rng::seed_from_u64(99);

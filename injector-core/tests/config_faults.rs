@@ -1,4 +1,5 @@
-//! What is wrong with a config, and what the user reads about it: one table for all faults, in `tests/data/config_faults`.
+//! The faults of configs, and the errors that the user reads: one table for all, in
+//! `tests/data/config_faults`.
 //!
 //! An entry is a text with `¶` in front of the place of its first fault, then one line `=> PATH: WHAT; REMEDY` for each fault.
 //! A heading `## NAME` chooses from [`FRAMES`] the config into which the texts below it are put. To add an entry, write the
@@ -35,7 +36,7 @@ const FRAMES: [(&str, &str); 7] = [
     ),
 ];
 
-/// One entry of the table.
+/// An entry of the table.
 struct Entry {
     /// The whole config, with the mark.
     config: String,
@@ -157,7 +158,7 @@ fn each_fault_has_its_place_and_its_remedy() {
             if errors.iter().any(|error| error.remedy.is_empty()) {
                 fault("an error has no remedy".to_owned());
             }
-            // What editors complete and check a config by must know the same keys.
+            // The JSON Schema, by which editors complete and check a config, must know the same keys.
             if errors.iter().any(|error| error.what.contains("unknown key")) {
                 let tree: serde_yaml::Value =
                     serde_yaml::from_str(&entry.config.replacen('¶', "", 1)).unwrap();

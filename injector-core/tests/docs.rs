@@ -162,7 +162,7 @@ fn paths_in_backticks_exist() {
     for document in documents() {
         let content = text(&document);
         for (line, prose) in taken_apart(&content).0 {
-            // What chores make there is not part of the repository.
+            // Files that chores make there are not part of the repository.
             for span in spans(prose).filter(|span| is_path(span) && !span.starts_with("target/")) {
                 if !root().join(span).exists() {
                     faults.push(format!("{}:{line}: no {span}", document.display()));

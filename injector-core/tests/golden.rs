@@ -29,7 +29,7 @@ fn value(of: &impl serde::Serialize) -> Value {
     serde_json::to_value(of).unwrap()
 }
 
-/// What the golden file holds is read, and written as it was.
+/// Asserts that a golden file can be read, and is written back unchanged.
 fn assert_read_back<T: DeserializeOwned + serde::Serialize>(name: &str) {
     let text = fs::read_to_string(Path::new(HERE).join("tests/data/golden").join(name)).unwrap();
     let stored: Value = serde_json::from_str(&text).unwrap();
@@ -373,7 +373,7 @@ fn the_other_lines_of_a_run_directory() {
     check(HERE, "run-lines.json", &lines);
 }
 
-/// Where a probe starts, where it goes and what it expects.
+/// The settings of a probe: where it starts, where it goes and what it expects.
 fn probe_settings() -> ProbeSettings {
     let settings = [
         ("schema", "1"),

@@ -19,7 +19,8 @@ use synthetic::{Plant, campaign, plants, write};
 
 const BROWSER: &str = "chromium";
 
-/// Appended to a copy of the page: tells what only a browser knows.
+/// A script appended to a copy of the page: it notes facts that only a browser knows in the document's data
+/// attributes.
 const WITNESS: &str = "<script>
 const d = document.documentElement.dataset;
 d.background = getComputedStyle(document.body).backgroundColor;
@@ -114,7 +115,7 @@ fn open(page: &Path, dark: bool, width: u32) -> Seen {
     }
 }
 
-/// Kept after the test, to be looked at.
+/// The path of a page, which is kept after the test so that people can open it.
 fn page(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
@@ -136,7 +137,7 @@ fn outages_are_drawn_by_cut() {
     assert_eq!(seen.count("class=\"carries\""), 3);
     assert!(seen.count("class=\"late\"") >= 3, "{}", seen.count("class=\"late\""));
     assert!(seen.dom.contains("isolate n1, 21 trials") && seen.dom.contains("id=\"headline\""));
-    // From some 10 ms to 13 s: on a linear axis most of them would be one line.
+    // The times go from some 10 ms to 13 s: on a linear axis most of them would be one line.
     assert_eq!(seen.datum("log"), Some("true"));
     assert!(seen.count(">1 s<") >= 6 && seen.count(">10 s<") >= 6, "the same axis in every plot");
 }
@@ -223,7 +224,7 @@ fn a_campaign_is_drawn() {
             ("class=\"bin\"", 5),
             ("class=\"probe-failed\"", 1),
             ("class=\"phase\"", 50),
-            // What the slowest trial waited for.
+            // The reason why the slowest trial did not settle.
             ("class=\"unsettled\"", 1),
             ("5122 established, RTO 13.1 s, backoff 6, 7 retransmits", 1),
             ("class=\"tile\"", 6),
@@ -234,8 +235,8 @@ fn a_campaign_is_drawn() {
     }
 }
 
-/// Drags over the first half of what follows the heal, then looks closer, then at all of it, and answers the first label of
-/// the axis each time.
+/// A script that drags over the first half of the timeline after the heal, zooms in further, then shows all
+/// of it, and notes the first label of the axis each time.
 const LOOKING: &str = "<script>
 const axis = () => [...document.querySelectorAll('#timeline svg text')].map((t) => t.textContent).filter((t) => / m?s$/.test(t)).join(',');
 const told = [axis()];
@@ -426,7 +427,7 @@ fn a_slow_trial_says_what_it_waited_for_and_where_its_record_is() {
     assert!(table.contains(" until ingress@"), "{table}");
 }
 
-/// On paper, for a reader of dark pages too.
+/// A report is printed on paper, for a reader of dark pages too.
 #[test]
 #[needs(program = "chromium")]
 fn a_report_is_printed() {

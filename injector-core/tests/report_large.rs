@@ -1,4 +1,5 @@
-//! A campaign of 10,000 trials reports quickly and in little memory. Alone in its process: it looks at the peak.
+//! A campaign of 10,000 trials reports quickly and in little memory. Alone in its process, since it measures
+//! the peak.
 
 #[path = "support/synthetic.rs"]
 mod synthetic;

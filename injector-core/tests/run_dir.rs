@@ -79,7 +79,7 @@ fn a_campaign_that_was_given_up_is_not_decided_whatever_its_records_say() {
     let given_up = Run::load(folder.path()).unwrap().summary;
     assert_eq!(given_up.verdict.exit_code, 2);
     assert!(given_up.verdict.sentence.contains("given up: 3 failures in a row"), "{:?}", given_up.verdict);
-    // It was continued.
+    // The campaign was continued, and finished.
     dir.finish(&failed).unwrap();
     assert_eq!(Run::load(folder.path()).unwrap().summary.verdict, failed.verdict);
 }
@@ -316,7 +316,7 @@ fn every_form_of_the_report() {
     ] {
         assert!(made.text.contains(part), "{part} is missing in\n{}", made.text);
     }
-    // By shape and by isolated peer the figures are the same: they are printed once.
+    // The figures by shape and by isolated peer are the same: they are printed once.
     assert!(!made.text.contains("By isolated peer"), "{}", made.text);
     assert_eq!(made.json["summary"]["trials"], 30);
     let xml = fs::read_to_string(folder.path().join("report.xml")).unwrap();

@@ -1,4 +1,4 @@
-//! What the definitions of outages give on a real run.
+//! Applies the definitions of outages to a real run.
 
 #[path = "support/restate.rs"]
 mod restate;

@@ -8,11 +8,11 @@ use injector_common::feature;
 use crate::maps::{FEATURES, TEST};
 use crate::verdict_context::Clock;
 
-/// How far the coarse clock may lag, with room: one tick is 10 ms at HZ=100.
+/// The most that the coarse clock may lag, in nanoseconds, with room: one tick is 10 ms at HZ=100.
 const COARSE_LAG: u64 = 50_000_000;
 
 impl Clock {
-    /// Another packet: neither of the two is read yet, and most packets pass without.
+    /// Begins another packet: neither clock is read for it yet, and most packets pass without either.
     #[inline(always)]
     pub fn reset(&mut self) {
         // Two stores of their own: a struct of zeros would be a call of `memset`, which costs a fifth of a verdict.
@@ -73,7 +73,7 @@ impl Clock {
 #[inline(always)]
 pub fn eight_ticks() -> u64 {
     if FEATURES.load() & feature::TEST != 0 {
-        // As of 250 ticks a second.
+        // At 250 ticks a second, eight ticks take about 2^25 ns.
         return TEST.get(0).map_or(0, |test| test.coarse >> 25);
     }
     // SAFETY: a plain helper call.

@@ -88,7 +88,7 @@ impl Hooked for Skb {
         if segments != 0 {
             return u64::from(segments);
         }
-        // From a guest or a tap, whom the kernel does not trust to count, a super-packet has its size alone.
+        // The kernel does not trust a guest or a tap to count: a super-packet from there has only its size.
         if size == 0 || packet.payload_at == 0 || packet.payload_at >= len {
             return 1;
         }

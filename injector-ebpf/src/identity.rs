@@ -1,4 +1,4 @@
-//! Who sent a frame and who receives it: the two ends are named apart.
+//! The sender and the receiver of a frame: the two ends are named apart.
 //!
 //! An address names an end if the config lists it or a peer claims it. What no address can name (no IP, unspecified,
 //! link-local, `vip:`) is named by a MAC of the config, the bound port, or another MAC, in this order. These name a
@@ -18,14 +18,14 @@ use crate::maps::{
 };
 use crate::verdict_context::VerdictContext;
 
-/// Everyone who is no peer.
+/// The id of all hosts that are no peers.
 pub const WORLD: u32 = 0;
 /// An answer of [`by_address`]: addresses of this kind name nobody.
 const NAMELESS: u32 = 0x1_0000;
 /// A `vip:` away from its holder's port: such a frame is not judged.
 pub const UNJUDGED: u32 = 0x1_0001;
 
-/// Which way a frame passes the hook.
+/// The direction in which a frame passes the hook.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// Ingress.
@@ -34,7 +34,7 @@ pub enum Direction {
     Egress,
 }
 
-/// What is proved of this hook's interface, seen from one frame.
+/// The proved facts about this hook's interface, seen from one frame.
 #[derive(Clone, Copy)]
 pub struct Side {
     /// The peer that sent the frame, if this is its port; else 0.
@@ -52,7 +52,7 @@ impl Side {
         Self::at(PORTS.get_ptr(interface), direction)
     }
 
-    /// The same where the entry of [`PORTS`] is at hand.
+    /// [`Self::of`] where the entry of [`PORTS`] is at hand.
     #[inline(always)]
     pub fn at(entry: Option<*const Port>, direction: Direction) -> Self {
         let Some(entry) = entry else { return Self { sender: 0, receiver: 0, flags: 0 } };
@@ -65,13 +65,13 @@ impl Side {
         }
     }
 
-    /// The same as one number, to hand on without another look-up: peers have 16 bits, and flags fewer.
+    /// The side as one number, to hand on without another lookup: peers have 16 bits, and flags fewer.
     #[inline(always)]
     pub fn packed(self) -> u64 {
         u64::from(self.sender) << 48 | u64::from(self.receiver) << 32 | u64::from(self.flags)
     }
 
-    /// From one number.
+    /// Unpacks a side from one number.
     #[inline(always)]
     pub fn unpacked(packed: u64) -> Self {
         let sixteen = |shift: u32| (packed >> shift) as u32 & 0xffff;
@@ -100,14 +100,14 @@ impl Side {
 /// The id of the hook's interface.
 #[inline(always)]
 pub fn interface(context: &VerdictContext) -> u32 {
-    // What is fixed when an instance is loaded costs nothing when it runs.
+    // A value that is fixed when an instance is loaded costs nothing when the instance runs.
     match INTERFACE.load() {
         0 => context.interface,
         interface => interface,
     }
 }
 
-/// What is known of a peer: bits of [`traits`].
+/// The facts about a peer: bits of [`traits`].
 #[inline(always)]
 pub fn traits_of(peer: u32) -> u32 {
     TRAITS.get(peer).copied().unwrap_or(0)
@@ -186,7 +186,7 @@ pub extern "C" fn is_for_another(peer: u32) -> u32 {
     u32::from(traits_of(peer) & traits::MACS_KNOWN != 0 && !has_nic(peer, TO))
 }
 
-/// One end. Most frames have listed addresses, which are looked up in place; all else is a call.
+/// The peer at one end. Most frames have listed addresses, which are looked up in place; all else is a call.
 #[inline(always)]
 fn end(listed: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
     if listed != WORLD && listed != VIP {
@@ -199,8 +199,9 @@ fn end(listed: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
     named(by_address, end, port, is_judged_elsewhere)
 }
 
-/// Who receives a group frame: at the receiver's port that peer; at the sender's, the peer that it asks for, else all
-/// who would get a copy (the column behind the peers'). Elsewhere the receivers are not known.
+/// The receiver of a group frame: at the receiver's port that peer; at the sender's port the peer that the
+/// frame asks for, else all who would get a copy (the column behind the peers'). Elsewhere the receivers are
+/// not known.
 #[inline(always)]
 pub fn group(context: &VerdictContext, side: Side) -> u32 {
     if side.receiver != WORLD {
@@ -209,7 +210,7 @@ pub fn group(context: &VerdictContext, side: Side) -> u32 {
     }
     if context.packet.flags & flag::ASKS != 0 {
         let asked = by_address(TO, lister(&context.packet.dst), WORLD);
-        // Who asks for itself announces itself to all.
+        // A peer that asks for its own address announces itself to all.
         if asked != WORLD && asked < NAMELESS && asked != context.src {
             return asked;
         }
@@ -248,7 +249,7 @@ pub fn lister(address: &Address) -> u32 {
     }
 }
 
-/// From now on, a listed address moves between peers.
+/// Marks a listed address as one that moves between peers, from now on.
 #[inline(always)]
 pub fn make_vip(address: &Address) {
     if FEATURES.load() & feature::EXACT != 0
@@ -285,7 +286,8 @@ fn within(address: &Address) -> u32 {
     WORLD
 }
 
-/// Who claims an address: whose NIC is seen to hold it, or else who claimed it by a frame.
+/// The claim to an address: that of the peer whose NIC is seen to hold it, or else one that was learned from
+/// a frame.
 #[inline(always)]
 pub fn claim_of(address: &Address) -> Option<*mut Claim> {
     HELD.get_ptr_mut(address).or_else(|| CLAIMS.get_ptr_mut(address))
@@ -312,7 +314,7 @@ fn claimed(address: &Address, now: u64, end: u32, port: u32) -> u32 {
         return WORLD;
     }
     if port == peer {
-        // What a router sends may come from another's address.
+        // A router may send from another's address.
         if end == FROM && claim.at < now && traits_of(peer) & traits::FORWARDS == 0 {
             claim.at = now;
         }
@@ -321,9 +323,10 @@ fn claimed(address: &Address, now: u64, end: u32, port: u32) -> u32 {
     if by_frame(end, WORLD) == peer { peer } else { WORLD }
 }
 
-/// Who has an address that a NIC of `peer` holds, and that someone else holds or announces too; `peer` is [`VIP`] if NICs of
-/// several peers hold it. It moves, as a `vip:` does: a port says who has it. Elsewhere, the address names the peer only
-/// together with the MAC address of a NIC of the peer, and nobody if the peer's port judges the frame.
+/// The peer that has an address which a NIC of `peer` holds, and which someone else holds or announces too;
+/// `peer` is [`VIP`] if NICs of several peers hold it. The address moves, as a `vip:` does: a port says which
+/// peer has it. Elsewhere, the address names the peer only together with the MAC address of a NIC of the
+/// peer, and nobody if the peer's port judges the frame.
 #[inline(always)]
 fn moving(claim: &Claim, end: u32, port: u32) -> u32 {
     let peer = claim.peer;
@@ -376,7 +379,7 @@ fn named(by_address: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32
     let is_with_holder = by_address == UNJUDGED
         || by_address == NAMELESS + VIP && port == WORLD && traits_of(WORLD) & traits::ALL_BOUND != 0;
     if is_judged_elsewhere && is_with_holder {
-        // Its holder's port judges it; what a table says of its place may be old.
+        // The holder's port judges it; the facts of a table about its place may be old.
         return UNJUDGED;
     }
     let peer = by_frame(end, port);
@@ -423,7 +426,8 @@ pub extern "C" fn by_frame(end: u32, port: u32) -> u32 {
         return learned.peer;
     }
     if end == FROM {
-        // It did not come out of the peer's port: the MAC address has moved, as that of a virtual router does.
+        // The frame did not come out of the peer's port: the MAC address has moved, as that of a virtual
+        // router does.
         learned.seen = 0;
     }
     WORLD
@@ -435,7 +439,7 @@ pub fn sender_by_mac() -> u32 {
     by_frame(FROM, WORLD)
 }
 
-/// The same of its receiver.
+/// The peer whose MAC address a frame's receiver has, whatever the port says.
 #[inline(always)]
 pub fn receiver_by_mac() -> u32 {
     by_frame(TO, WORLD)

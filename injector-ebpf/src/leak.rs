@@ -1,5 +1,6 @@
-//! The second look: a packet that passes the last hook of ours in its way, although another of its names puts it on a link
-//! that is fully cut. It is dropped by no guess, but counted: that link's cut is not in force.
+//! Finds leaks: packets that pass the last hook of ours on their way, although another of their names puts
+//! them on a link that is fully cut. The programs do not drop such a packet on a guess, but count it: that
+//! link's cut is not in force.
 
 use injector_common::SLOTS as SLOT_COUNT;
 use injector_common::feature;
@@ -16,7 +17,8 @@ use crate::protect::is_protected;
 use crate::verdict_context::VerdictContext;
 use crate::{emit, observe};
 
-/// Whether the current packet, which passes, needs the second look: where names agree, there is nothing to count.
+/// Whether the current packet, which passes, must be checked for a leak: where its names agree, there is
+/// nothing to count.
 #[inline(always)]
 pub fn is_due(context: &VerdictContext) -> bool {
     let VerdictContext { sender, receiver, src, dst, .. } = *context;
@@ -32,8 +34,8 @@ fn looks_at_macs() -> bool {
     FEATURES.load() & feature::MAC != 0 || ODD.get(0).copied().unwrap_or(0) != 0
 }
 
-/// Looks at the names of the current packet, which passes, besides those that it was judged by; `packets` is how many it
-/// represents. A global function of plain numbers, as `decide`.
+/// Compares the names of the current packet, which passes, with those that it was judged by; `packets` is how
+/// many it represents. A global function of plain numbers, as `decide`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn look(packets: u64, live: u32) -> u32 {
@@ -45,7 +47,8 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
         return 0;
     }
     let VerdictContext { sender, receiver, src, dst, .. } = *context;
-    // Someone whom no address names may be a peer: one without a port, or one that has just got another device.
+    // A stranger without an address that names it may be a peer: one without a port, or one that has just got
+    // another device.
     if (sender != WORLD && dst == WORLD || receiver != WORLD && src == WORLD)
         && context.packet.flags & flag::GROUP == 0
     {
@@ -60,7 +63,7 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
     }
     if sender != WORLD && src != sender {
         let known = traits_of(sender);
-        // Where all ports are bound, nobody else judges it by that address.
+        // Where all ports are bound, no other hook judges the packet by that address.
         if known & traits::SHARES != 0
             && src == WORLD
             && (traits_of(WORLD) & traits::ALL_BOUND != 0 || traits_of(dst) & traits::BOUND == 0)
@@ -69,7 +72,7 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
             count(packets, sender, dst, live);
             return 0;
         }
-        // Forwarded or forged: the receiver's hook looks at the MAC too from now on.
+        // Forwarded or forged: from now on the receiver's hook compares the MAC too.
         if known & traits::FORWARDS == 0 {
             if let Some(odd) = ODD.get_ptr_mut(0) {
                 // SAFETY: one aligned word.
@@ -151,7 +154,7 @@ fn count(packets: u64, src: u32, dst: u32, live: u32) {
     }
 }
 
-/// The same for a link as one number and the slots on it. A global function of plain numbers, as `decide`.
+/// [`count`] for a link as one number and the slots on it. A global function of plain numbers, as `decide`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn leaks(link: u32, slots: u32, packets: u64) -> u32 {

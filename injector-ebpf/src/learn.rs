@@ -1,4 +1,4 @@
-//! What the programs learn from frames that come out of a peer's bound port: its MAC addresses, and the addresses that it
+//! Learns from frames that come out of a peer's bound port: its MAC addresses, and the addresses that it
 //! claims by ARP and neighbour discovery. Claims are contested by anyone else who makes them, at any hook.
 
 use injector_common::key::{
@@ -27,7 +27,7 @@ fn packed(packet: &Packet) -> u64 {
 #[inline(always)]
 pub fn is_new(context: &VerdictContext, port: Option<*const Port>) -> bool {
     let Some(port) = port else { return false };
-    // SAFETY: two aligned words; a race costs a look-up.
+    // SAFETY: two aligned words; a race costs a lookup.
     let (last, at) = unsafe {
         (
             core::ptr::addr_of!((*port).last).read_volatile(),
@@ -61,7 +61,7 @@ pub extern "C" fn learn_mac(peer: u32) -> u32 {
     } else {
         let _ = LEARNED.insert(&mac, &Learned { peer, pad: 0, seen: now }, 0);
     }
-    // SAFETY: two aligned words; a race costs a look-up.
+    // SAFETY: two aligned words; a race costs a lookup.
     unsafe {
         core::ptr::addr_of_mut!((*port).last).write_volatile(packed);
         core::ptr::addr_of_mut!((*port).learned_at).write_volatile(eight_ticks());
@@ -69,8 +69,8 @@ pub extern "C" fn learn_mac(peer: u32) -> u32 {
     1
 }
 
-/// Whether the frame is to be looked at for claims, also while nothing is armed: ARP and neighbour discovery alone, and
-/// only if addresses are learned from any peer's frames.
+/// Whether the frame is to be read for claims, also while nothing is armed: ARP and neighbour discovery
+/// alone, and only if addresses are learned from any peer's frames.
 #[inline(always)]
 pub fn is_due<B: Bytes>(bytes: &B) -> bool {
     is_learning() && may_claim(bytes)
@@ -100,7 +100,7 @@ pub extern "C" fn claim(side: u64) -> u32 {
     let Some(context) = CONTEXT.get(0) else { return 0 };
     let packet = &context.packet;
     let claimed: Address = match packet.discovery {
-        // From the unspecified address: the target is what it is about to take.
+        // A solicitation from the unspecified address is about the target: the sender is about to take it.
         discovery::SOLICITATION if packet.src == [0; 4] => packet.dst,
         discovery::REQUEST | discovery::SOLICITATION => packet.src,
         discovery::OVERRIDE => packet.announced,
@@ -176,8 +176,8 @@ fn renew(known: &mut Claim, peer: u32, mac: u64, now: u64) {
     }
 }
 
-/// Someone claims an address at a hook that is not the port of a peer whose addresses are learned. `sender` is the peer
-/// whose port it comes out of nevertheless, or `WORLD`.
+/// Takes note that someone claims an address at a hook that is not the port of a peer whose addresses are
+/// learned. `sender` is the peer whose port the frame comes out of nevertheless, or `WORLD`.
 #[inline(always)]
 fn contest(known: &mut Claim, sender: u32, mac: u64, now: u64) {
     // The peer's own frame, on its way past one more hook: its port saw it just now.
@@ -194,8 +194,8 @@ fn contest(known: &mut Claim, sender: u32, mac: u64, now: u64) {
     }
 }
 
-/// Someone else claims an address that is seen on a peer's NIC: it may have moved. For as long as such a claim would last by
-/// itself, the peer's port says whether the peer has it.
+/// Takes note that someone else claims an address that is seen on a peer's NIC: it may have moved. For as
+/// long as such a claim would last by itself, the peer's port says whether the peer has it.
 #[inline(always)]
 fn doubt(known: &mut Claim, now: u64) {
     // The daemon may know of another holder, for good.

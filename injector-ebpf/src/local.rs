@@ -40,7 +40,7 @@ use aya_ebpf::programs::{BtfTracePointContext, SockContext, SockOpsContext, TcCo
 use crate::object::{NEXT, lose};
 use crate::verdict::Verdict;
 
-/// What a program on a cgroup answers, so that the kernel continues.
+/// The answer of a program on a cgroup by which the kernel continues.
 const ALLOW: i32 = 1;
 
 /// TC egress of `lo`: on ingress a frame has no socket any more.

@@ -36,7 +36,7 @@ pub static SIDE: Global<u32> = Global::new(1);
 /// The size of [`PEERS`], a power of two, less one.
 #[unsafe(no_mangle)]
 pub static EXACT_MASK: Global<u32> = Global::new(0);
-/// What the homes in [`PEERS`] are seeded with.
+/// The seed of the homes in [`PEERS`].
 #[unsafe(no_mangle)]
 pub static EXACT_SEED: Global<u32> = Global::new(0);
 /// This instance's interface, from 1; 0 if it is on many, which [`INTERFACES`] distinguishes.
@@ -67,7 +67,7 @@ pub static MATRIX: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 /// (config).
 #[map]
 pub static ROLL: Array<u32> = Array::with_max_entries(1, MMAPABLE);
-/// The interfaces of peers with several ways, each of which rolls.
+/// The interfaces of peers with several ways, where each interface rolls.
 #[map]
 pub static ROLLS: HashMap<RollKey, u32> = HashMap::with_max_entries(1 << 14, NO_PREALLOC);
 
@@ -102,10 +102,11 @@ pub static TRAITS: Array<u32> = Array::with_max_entries(1, 0);
 /// By peer: 1 once a packet was at its port on its way to another peer (config).
 #[map]
 pub static TRANSIT: Array<u32> = Array::with_max_entries(1, 0);
-/// 1 once a frame's sender was named otherwise than by its port: then MACs are looked at for leaks.
+/// 1 once a frame's sender was named otherwise than by its port: then MACs are compared for leaks.
 #[map]
 pub static ODD: Array<u32> = Array::with_max_entries(1, 0);
-/// Whom no address names. The daemon empties it while nothing is armed; what no longer fits is in the counter alone.
+/// Strangers: senders and receivers that no address names. The daemon empties the map while nothing is armed;
+/// what no longer fits is in the counter alone.
 #[map]
 pub static STRANGERS: HashMap<StrangerKey, Stranger> = HashMap::with_max_entries(4096, NO_PREALLOC);
 /// Protected addresses (config).
@@ -114,14 +115,14 @@ pub static PROTECT_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(
 /// Protected ports.
 #[map]
 pub static PROTECT_SCOPES: Array<SlotScope> = Array::with_max_entries(MAX_SCOPES as u32, 0);
-/// Where responses come from (config).
+/// The addresses and ports that responses come from (config).
 #[map]
 pub static ENDPOINTS: HashMap<EndpointKey, Wire> = HashMap::with_max_entries(1, 0);
 
 /// Stamps and drop counters of links (config).
 #[map]
 pub static LINKS: PerCpuHashMap<LinkKey, LinkStamps> = PerCpuHashMap::with_max_entries(1, 0);
-/// The same of links that several steady cuts hold at once (config).
+/// Stamps and drop counters of links that several steady cuts hold at once (config).
 #[map]
 pub static OVERLAPS: PerCpuHashMap<OverlapKey, OverlapStamps> = PerCpuHashMap::with_max_entries(1, 0);
 /// First responses (config).
@@ -140,7 +141,7 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::C
 /// The ring that wakes the daemon.
 #[map]
 pub static WAKEUPS: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
-/// What one verdict knows: here, since it is too large for the stack.
+/// The context of one verdict, which is too large for the stack.
 #[map]
 pub static CONTEXT: PerCpuArray<VerdictContext> = PerCpuArray::with_max_entries(1, 0);
 /// Clock and random number of a test.

@@ -1,4 +1,5 @@
-//! What every object of ours has: its licence, its panic handler, and how its TC programs pass and lose packets.
+//! The parts of every object of ours: its licence, its panic handler, and how its TC programs pass and drop
+//! packets.
 
 use aya_ebpf::helpers::generated::bpf_redirect;
 

@@ -13,7 +13,7 @@ use crate::identity::{is_flooded, is_named_elsewhere, traits_of};
 use crate::maps::{CONTEXT, CONVERSATIONS, ENDPOINTS, LINKS, OVERLAPS, RESPONSES, SIDE, SLOTS, STREAMS};
 use crate::verdict_context::VerdictContext;
 
-/// In read-only data, not on the stack.
+/// A value in read-only data, not on the stack.
 static UNSTAMPED: LinkStamps = LinkStamps {
     dropped_packets: 0,
     dropped_bytes: 0,
@@ -30,7 +30,7 @@ static UNSTAMPED: LinkStamps = LinkStamps {
     late_packets: 0,
 };
 
-/// From how long after the cut on a drop at the receiver's port is late, in nanoseconds.
+/// The time after the cut, in nanoseconds, from which on a drop at the receiver's port is late.
 const LATE: u64 = 1_000_000_000;
 
 /// The stamps' key of the current link for one slot.
@@ -68,7 +68,7 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let context = unsafe { &mut *context };
     if is_flooded(context) {
-        // Its receiver's link lost nothing.
+        // The link of the packet's receiver lost nothing.
         return 0;
     }
     let now = context.clock.exact();
@@ -83,7 +83,7 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     }
     let mut slots = context.dropped.get();
     let steady = context.steady.get();
-    // Which of them it is late for depends on when each began.
+    // For which of the cuts the packet is late depends on when each began.
     if context.has_passed.get() == 0 && is_several(steady) && drops_at_once(steady, packets, bytes) != 0 {
         slots &= !steady;
     }
@@ -129,7 +129,7 @@ fn is_several(slots: u32) -> bool {
     slots & slots.wrapping_sub(1) != 0
 }
 
-/// In read-only data, not on the stack.
+/// A value in read-only data, not on the stack.
 static NO_OVERLAP: OverlapStamps = OverlapStamps {
     dropped_packets: 0,
     dropped_bytes: 0,
@@ -344,7 +344,7 @@ pub fn response<P: Hooked>(bytes: &P, packet: &Packet, word: Word) {
     let Some(endpoint) = (unsafe { ENDPOINTS.get(&key) }) else { return };
     let at = packet.payload_at;
     let success = match endpoint.kind {
-        // What follows a short payload in its frame is padding.
+        // The bytes after a short payload in its frame are padding.
         wire::kind::HTTP1 => packet.payload_len >= wire::HTTP1_LEN && wire::http1_ok(bytes, at),
         wire::kind::PREFIX => {
             packet.payload_len >= u32::from(endpoint.prefix_len) && wire::prefix_ok(bytes, at, endpoint)

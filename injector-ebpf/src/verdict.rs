@@ -1,5 +1,5 @@
-//! The verdict: pass or drop. Gate first, parse and look up only then, read the exact clock only near a
-//! boundary or for a stamp.
+//! The verdict: pass or drop. The gate comes first; only behind it are packets parsed and names looked up.
+//! The exact clock is read only near a boundary or for a stamp.
 
 use injector_common::key::{DeviceKey, ROLL_SEVERAL, RollKey};
 use injector_common::packet::{NEIGHBOURS, Packet, flag, parse};
@@ -16,12 +16,12 @@ use crate::protect::protected;
 use crate::verdict_context::VerdictContext;
 use crate::{emit, identity, leak, learn, observe};
 
-/// What happens to a packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The next program decides.
     Pass,
-    /// It is lost in silence.
+    /// The packet is dropped silently.
     Drop,
 }
 
@@ -62,7 +62,7 @@ pub fn judge<P: Hooked>(bytes: &P, direction: Direction) -> Verdict {
         word.watched(),
     );
     if answer == DROPPED {
-        // Only now, since the length is a call.
+        // The length is read only now, since that is a call.
         observe::drops(bytes.segments(&context.packet), u64::from(bytes.len()));
         return Verdict::Drop;
     }
@@ -82,7 +82,7 @@ pub const IGNORED: u32 = 0;
 pub const DROPPED: u32 = 1;
 /// The packet passes.
 const PASSED: u32 = 2;
-/// The packet passes, and its names do not agree: it needs the second look.
+/// The packet passes, and its names do not agree: it must be checked for a leak.
 const PASSED_ODD: u32 = 3;
 
 /// Judges the current packet. A global function of plain numbers: the verifier checks it once, and not again for every way
@@ -143,7 +143,7 @@ pub fn judge_named(context: &mut VerdictContext, side: Side, live: u32, watched:
     if watched != 0 {
         observe::firsts(watched);
     }
-    // What only `protect:` let through is no leak.
+    // A packet that only `protect:` let through is no leak.
     if context.dropped.get() != 0 { PASSED } else { passed(context, live) }
 }
 
@@ -231,7 +231,7 @@ const OVER: u32 = 2;
 /// A slot drops it, and all else on this link, until it ends.
 const DROP_STEADY: u32 = 3;
 
-/// What one slot does to the current packet, at the hook with this [`Side`].
+/// The effect of one slot on the current packet, at the hook with this [`Side`].
 ///
 /// A global BPF function of numbers alone: the verifier checks it once, not again in each turn of each loop
 /// around it.

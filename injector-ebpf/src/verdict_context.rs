@@ -1,4 +1,4 @@
-//! What one verdict knows of its packet, its clocks and its slots.
+//! The facts that one verdict has about its packet, its clocks and its slots.
 
 use injector_common::Word;
 use injector_common::packet::Packet;
@@ -6,7 +6,7 @@ use injector_common::wire::http2::Cursor;
 
 use injector_common::record::{DROPS_AT, JUDGED_AT, VERDICT_CONTEXT_WORDS};
 
-/// What one verdict knows of its packet.
+/// The facts that one verdict has about its packet.
 #[repr(C)]
 pub struct VerdictContext {
     /// How many packets this CPU judged while a slot was live or watched. This counter is kept here because every
@@ -28,7 +28,7 @@ pub struct VerdictContext {
     pub neighbours: Mask,
     /// The peer whose port the hook is, where it sent the packet; else 0.
     pub sender: u32,
-    /// The same where it receives the packet.
+    /// The peer whose port the hook is, where it receives the packet; else 0.
     pub receiver: u32,
     /// The hook's interface, if this instance is on many.
     pub interface: u32,
@@ -36,7 +36,7 @@ pub struct VerdictContext {
     pub rest: Mask,
     /// Where the search for HTTP/2 frames is.
     pub cursor: Cursor,
-    /// Those of `dropped` that drop all that is on their links, all the time.
+    /// The slots of `dropped` that drop all that is on their links, all the time.
     pub steady: Mask,
     /// The kinds of first packets that the packet is of.
     pub kinds: Mask,

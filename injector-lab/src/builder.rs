@@ -9,7 +9,7 @@ use crate::lab::{CLIENT, CLIENT_HOST, Lab, SWITCH};
 use crate::namespace::hide_names;
 use crate::subnet::Subnet;
 
-/// What a lab is to have; [`Lab::builder`] makes one.
+/// The description of a lab; [`Lab::builder`] begins one.
 #[derive(Clone, Debug)]
 #[must_use = "`up` makes the lab"]
 pub struct LabBuilder {
@@ -51,7 +51,7 @@ impl LabBuilder {
         Self { client: true, ..self }
     }
 
-    /// Other addresses than [`Subnet::SHARED`].
+    /// Gives the lab other addresses than [`Subnet::SHARED`].
     pub fn subnet(self, subnet: Subnet) -> Self {
         Self { subnet, ..self }
     }
@@ -124,7 +124,7 @@ impl Lab {
     /// The usual lab of a test: peers `n1` to `n<peers>` and a client on a switch, with the shared addresses.
     ///
     /// # Panics
-    /// It can't be made.
+    /// The lab can't be made.
     pub fn new(peers: u8) -> Self {
         expect(Self::builder("t").peers(peers).client().up())
     }
@@ -132,7 +132,7 @@ impl Lab {
     /// Peers on a switch, without a client, with IPv4 addresses of this lab alone.
     ///
     /// # Panics
-    /// It can't be made.
+    /// The lab can't be made.
     pub fn switched(peers: u8) -> Self {
         expect(Self::builder("s").peers(peers).subnet(Subnet::own().v4_only()).up())
     }

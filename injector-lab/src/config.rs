@@ -14,7 +14,7 @@ pub enum AttachPoint {
 }
 
 impl Lab {
-    /// One entry of `peers:`, with all the addresses that the lab has given.
+    /// An entry of `peers:`, with all the addresses that the lab has given.
     pub fn peer(&self, name: &str, host: u8) -> String {
         let addresses = self.subnet().addresses(host).into_iter().map(|address| match address {
             IpAddr::V4(address) => address.to_string(),
@@ -48,7 +48,7 @@ impl Lab {
         format!("peers:\n{}\n", peers.collect::<Vec<_>>().join("\n"))
     }
 
-    /// One entry of `interfaces:`.
+    /// An entry of `interfaces:`.
     pub fn interface(&self, peer: &str, place: AttachPoint, hook: &str) -> String {
         let (name, netns) = self.end(peer, place);
         format!("  - {{ name: {name}, netns: {netns}, hook: {hook} }}\n")

@@ -25,23 +25,23 @@ pub struct Launch {
 /// Why a daemon does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum NotStarted {
-    /// It could not be started.
+    /// The daemon could not be started.
     #[error(transparent)]
     Failed(#[from] Error),
-    /// It has ended.
+    /// The daemon has ended.
     #[error("the daemon ended with {status}:\n{log}")]
     Ended {
-        /// How.
+        /// The exit status.
         status: ExitStatus,
-        /// What it has logged.
+        /// The daemon's log.
         log: String,
     },
-    /// It does not answer.
+    /// The daemon does not answer.
     #[error("the daemon does not answer: {why}\n{log}")]
     Late {
-        /// What came instead of an answer.
+        /// The fault of the last answer.
         why: String,
-        /// What it has logged.
+        /// The daemon's log.
         log: String,
     },
 }
@@ -78,7 +78,7 @@ impl Launch {
         &mut self.command
     }
 
-    /// Its standard error is what was given to the command; nothing is read from it.
+    /// Keeps the standard error that the command was given; nothing is read from it.
     #[must_use]
     pub fn with_own_output(mut self) -> Self {
         self.command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -94,10 +94,10 @@ impl Launch {
         Ok(process?.with_grace(PATIENCE))
     }
 
-    /// Starts it in the namespace of the calling thread, and waits until it answers.
+    /// Starts the daemon in the namespace of the calling thread, and waits until it answers.
     ///
     /// # Errors
-    /// It does not.
+    /// The daemon can't be started, ends, or does not answer within [`PATIENCE`].
     pub fn start(mut self) -> Result<Daemon, NotStarted> {
         let mut process = self.spawn()?;
         let end = Instant::now() + PATIENCE;
@@ -119,10 +119,10 @@ impl Launch {
         Ok(Daemon { process, cli: Cli { program: self.program, socket: self.socket } })
     }
 
-    /// Runs one that is not to continue to its end: how it ended, and what it logged.
+    /// Runs a daemon that is expected to end by itself. Returns its exit status and its log.
     ///
     /// # Panics
-    /// It continues.
+    /// The daemon can't be started, or still runs after [`PATIENCE`].
     pub fn run_to_end(mut self) -> (ExitStatus, String) {
         let mut process = self.spawn().unwrap_or_else(|error| panic!("{error}"));
         let status = process.wait(PATIENCE).unwrap_or_else(|| panic!("it continues: {}", process.log()));
@@ -153,7 +153,7 @@ impl Daemon {
         &self.cli
     }
 
-    /// What it has logged.
+    /// The daemon's log so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -190,10 +190,10 @@ impl Daemon {
         self.process.kill();
     }
 
-    /// Ends it by SIGTERM.
+    /// Ends the daemon by SIGTERM.
     ///
     /// # Panics
-    /// It does not end.
+    /// The daemon does not end within [`PATIENCE`].
     pub fn terminate(&mut self) -> ExitStatus {
         self.process.signal(Signal::TERM);
         self.process.wait(PATIENCE).unwrap_or_else(|| panic!("it does not end: {}", self.log()))
@@ -231,16 +231,16 @@ impl Cli {
     /// Runs a command to its end.
     ///
     /// # Panics
-    /// It can't be started.
+    /// The program can't be started.
     pub fn run<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Output {
         let output = self.command().args(words).output();
         output.unwrap_or_else(|error| panic!("{}: {error}", self.program.display()))
     }
 
-    /// What a command answers with `--json`, each line a value; words are separated by blanks.
+    /// The answer of a command with `--json`, each line a value; words are separated by blanks.
     ///
     /// # Panics
-    /// It answers something else.
+    /// The output is not JSON.
     #[track_caller]
     pub fn lines(&self, words: &str) -> Vec<Value> {
         let output = self.run(words.split_whitespace().chain(["--json"]));
@@ -249,10 +249,10 @@ impl Cli {
         values.unwrap_or_else(|error| panic!("{words}: {error}: {output:?}"))
     }
 
-    /// The same of a command that answers one value.
+    /// The answer of a command with `--json` that is one value; words are separated by blanks.
     ///
     /// # Panics
-    /// It answers none, or several.
+    /// The output is not exactly one JSON value.
     #[track_caller]
     pub fn json(&self, words: &str) -> Value {
         let mut values = self.lines(words);

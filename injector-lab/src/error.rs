@@ -1,11 +1,11 @@
-//! What can fail while a lab comes up or runs.
+//! The failures of a lab that comes up or runs.
 
 use std::ffi::OsStr;
 use std::io;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-/// What a lab could not do.
+/// Why a lab could not be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A command failed, or could not be started.
@@ -13,18 +13,18 @@ pub enum Error {
     Command {
         /// Its words.
         command: String,
-        /// Its standard error, or why it did not start.
+        /// The command's standard error, or why it did not start.
         why: String,
     },
     /// A file, a namespace or a socket could not be used.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         what: String,
         /// Why it failed.
         source: io::Error,
     },
-    /// What a peer answered is not what was asked for.
+    /// A peer gave another answer than was expected.
     #[error("{0}")]
     Answer(String),
     /// A program of the lab has ended by itself.
@@ -32,7 +32,7 @@ pub enum Error {
     Ended {
         /// The program.
         name: String,
-        /// How it ended.
+        /// The exit status.
         status: std::process::ExitStatus,
         /// The end of its output.
         log: String,
@@ -40,11 +40,11 @@ pub enum Error {
     /// Something did not happen in time.
     #[error("{what} took longer than {} s: {why}\n{logs}", limit.as_secs())]
     Late {
-        /// What was waited for.
+        /// The event that was waited for.
         what: String,
         /// How long.
         limit: Duration,
-        /// What was missing at the end.
+        /// The reason why the event was not seen yet.
         why: String,
         /// The ends of the programs' outputs.
         logs: String,
@@ -55,7 +55,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Names what was tried when an I/O error came.
+    /// Makes an error of an I/O error, with the operation that failed.
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
@@ -71,7 +71,7 @@ pub fn words(command: &Command) -> String {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// It could not be started, or failed; the error has its standard error.
+/// The command could not be started, or failed; the error has its standard error.
 pub fn run(command: &mut Command) -> Result<Output, Error> {
     let failed = |why: String, command: &Command| Error::Command { command: words(command), why };
     match command.stdin(Stdio::null()).output() {

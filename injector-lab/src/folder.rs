@@ -14,10 +14,10 @@ impl Folder {
     /// Makes one. The name begins with `inj<pid>-`, so that [`crate::remove_leftovers`] finds it.
     ///
     /// # Errors
-    /// It exists already, or can't be made.
+    /// The folder exists already, or can't be made.
     pub fn create(name: &str) -> Result<Self, Error> {
         let path = std::env::temp_dir().join(name);
-        // It must be new: in a folder that anyone can write to, one that exists may be a trap.
+        // The folder must be new: in a folder that anyone can write to, one that exists may be a trap.
         let made = DirBuilder::new().mode(0o700).create(&path);
         made.map_err(Error::io(format!("creating {}", path.display())))?;
         Ok(Self(path))

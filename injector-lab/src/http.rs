@@ -69,7 +69,7 @@ fn exchange(mut stream: impl Read + Write, to: &str, request: &Request<'_>) -> R
     // A server that refuses a body by its length need not read it.
     let _ = stream.write_all(json);
     let mut answer = Vec::new();
-    // What came before an error may be a whole answer.
+    // The bytes before an error may be a whole answer.
     let read = stream.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer);
     let Some((line, rest)) = answer.split_once("\r\n") else {

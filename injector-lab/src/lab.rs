@@ -30,7 +30,7 @@ pub struct Guest {
     pub tap: String,
     /// The MAC address of the device inside.
     pub mac: String,
-    /// What `ip` is given so that the device inside, `eth0`, has its addresses.
+    /// Commands of `ip` that give the device inside, `eth0`, its addresses.
     pub commands: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ impl Lab {
     /// The IPv6 address of a host number.
     ///
     /// # Panics
-    /// The lab has none.
+    /// The lab has no IPv6 addresses.
     pub fn ipv6(&self, host: u8) -> IpAddr {
         self.subnet.ipv6(host)
     }
@@ -95,7 +95,7 @@ impl Lab {
     /// The addresses of a peer or the client, IPv4 first.
     ///
     /// # Panics
-    /// It is neither.
+    /// The name is neither a peer's nor the client's.
     pub fn addresses(&self, of: &str) -> Vec<IpAddr> {
         self.subnet.addresses(host(of))
     }
@@ -103,7 +103,7 @@ impl Lab {
     /// Makes a namespace, and returns its full name.
     ///
     /// # Panics
-    /// It can't be made.
+    /// The namespace can't be made.
     #[track_caller]
     pub fn add(&mut self, of: &str) -> String {
         expect(self.try_add(of));
@@ -119,7 +119,7 @@ impl Lab {
     /// Deletes a namespace.
     ///
     /// # Panics
-    /// It can't be deleted.
+    /// The namespace can't be deleted.
     #[track_caller]
     pub fn delete(&mut self, of: &str) {
         self.hide(of);
@@ -129,7 +129,7 @@ impl Lab {
     /// Takes a namespace's name away; it lives on, and can still be used here.
     ///
     /// # Panics
-    /// There is none.
+    /// There is no such namespace, or its name can't be taken away.
     #[track_caller]
     pub fn hide(&mut self, of: &str) {
         let namespace = self.spaces.get_mut(of).unwrap_or_else(|| panic!("there is no namespace {of}"));
@@ -153,7 +153,7 @@ impl Lab {
     /// Sets a parameter of a namespace's network: `ipv4/ip_forward`.
     ///
     /// # Panics
-    /// The kernel does not take it.
+    /// The kernel does not take the parameter or its value.
     #[track_caller]
     pub fn sysctl(&self, of: &str, parameter: &str, value: &str) {
         let file = format!("/proc/sys/net/{parameter}");
@@ -170,7 +170,7 @@ impl Lab {
     /// Runs a program inside a namespace, and returns its standard output.
     ///
     /// # Panics
-    /// It failed.
+    /// The program can't be started, or it failed.
     #[track_caller]
     pub fn run(&self, of: &str, program: &str, words: &[&str]) -> String {
         let output = self.within(of, || run(Command::new(program).args(words)));
@@ -180,7 +180,7 @@ impl Lab {
     /// Runs `ip` inside a namespace; words are separated by blanks.
     ///
     /// # Panics
-    /// It failed.
+    /// `ip` failed.
     #[track_caller]
     pub fn ip(&self, of: &str, words: &str) -> String {
         self.run(of, "ip", &words.split_whitespace().collect::<Vec<_>>())
@@ -212,7 +212,7 @@ impl Lab {
     /// A bridge in a namespace, up.
     ///
     /// # Panics
-    /// It can't be made.
+    /// The bridge can't be made.
     #[track_caller]
     pub fn bridge(&self, of: &str, name: &str) {
         expect(self.try_bridge(of, name));
@@ -230,7 +230,7 @@ impl Lab {
     /// A veth between two namespaces, up at both ends.
     ///
     /// # Panics
-    /// It can't be made.
+    /// The veth can't be made.
     #[track_caller]
     pub fn cable(&self, one: (&str, &str), two: (&str, &str)) {
         expect(self.try_cable(one, two));
@@ -246,7 +246,7 @@ impl Lab {
     /// Gives a device the addresses of a host number.
     ///
     /// # Panics
-    /// It can't have them.
+    /// The device can't have the addresses.
     #[track_caller]
     pub fn give(&self, of: &str, device: &str, host: u8) {
         expect(self.batch(of, &self.subnet.commands(host, device)));
@@ -256,7 +256,7 @@ impl Lab {
     /// the bridge `br0` at the other.
     ///
     /// # Panics
-    /// It can't be joined.
+    /// The namespace can't be joined to the switch.
     #[track_caller]
     pub fn join(&self, of: &str) {
         let port = format!("p-{of}");
@@ -279,10 +279,10 @@ impl Lab {
         self.batch(SWITCH, &[add, format!("link set {port} master br0"), format!("link set {port} up")])
     }
 
-    /// What a virtual machine that is a peer has to know.
+    /// The facts that a virtual machine needs to be a peer.
     ///
     /// # Panics
-    /// It is no peer.
+    /// The name is no peer's.
     pub fn guest(&self, peer: &str) -> Guest {
         let (tap, mac) = (format!("p-{peer}"), local_mac(&self.netns(peer), "eth0"));
         Guest { commands: self.subnet.commands(host(peer), "eth0"), tap, mac }
@@ -291,7 +291,7 @@ impl Lab {
     /// A device's MAC address.
     ///
     /// # Panics
-    /// It has none.
+    /// The device has no MAC address.
     #[track_caller]
     pub fn mac(&self, of: &str, device: &str) -> String {
         let text = self.ip(of, &format!("-o link show {device}"));
@@ -302,7 +302,7 @@ impl Lab {
     /// A tap in a namespace, by the file through which its frames pass; [`crate::open_tap`] describes it.
     ///
     /// # Panics
-    /// It can't be made.
+    /// The tap can't be made.
     pub fn tap(&self, of: &str, name: &str) -> File {
         expect(self.within(of, || tap::open_tap(name)))
     }
@@ -311,7 +311,7 @@ impl Lab {
     /// lab's folder.
     ///
     /// # Errors
-    /// It can't be started.
+    /// The program can't be started.
     pub fn start(&mut self, name: &str, command: &mut Command) -> Result<(), Error> {
         let log = self.folder().join(format!("{name}.log"));
         self.processes.push(Process::start(name, command, &log)?);
@@ -332,7 +332,7 @@ impl Lab {
     /// Fails if a program of the lab has ended, with the end of its log, or if the user has asked to stop.
     ///
     /// # Errors
-    /// As above.
+    /// A program has ended, or the user has asked to stop.
     pub fn check(&mut self) -> Result<(), Error> {
         if (self.interrupted)() {
             return Err(Error::Interrupted);
@@ -343,7 +343,8 @@ impl Lab {
     /// Tries again and again until it succeeds, a program has died, the user asks to stop, or time is over.
     ///
     /// # Errors
-    /// All but the first; the error has the last failure and the ends of all logs.
+    /// A program has died, the user asks to stop, or time is over; the error has the last failure and the
+    /// ends of all logs.
     pub fn wait_until<E: std::fmt::Display>(
         &mut self,
         what: &str,

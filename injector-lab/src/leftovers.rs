@@ -1,4 +1,4 @@
-//! What labs of killed processes left behind.
+//! Removes the namespaces and folders that labs of killed processes left behind.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub fn remove_leftovers() -> Result<Vec<String>, Error> {
         let inside = run(ip().args(["netns", "pids", name]))?;
         let inside = String::from_utf8_lossy(&inside.stdout).into_owned();
         for pid in inside.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
-            // It was just listed inside a namespace of ours; it may have ended since.
+            // The process was just listed inside a namespace of ours; it may have ended since.
             let _ = kill_process(pid, Signal::KILL);
         }
         // Another run may be removing the same one.

@@ -60,7 +60,7 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Waits until something holds, and returns it.
 ///
 /// # Panics
-/// It did not hold within [`PATIENCE`].
+/// The condition did not hold within [`PATIENCE`].
 #[track_caller]
 pub fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();

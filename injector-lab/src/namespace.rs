@@ -56,7 +56,7 @@ struct Return(File);
 
 impl Drop for Return {
     fn drop(&mut self) {
-        // In a wrong namespace nothing that a test does means anything.
+        // A test in a wrong namespace would show nothing.
         enter(&self.0).unwrap_or_else(|error| panic!("returning from a namespace: {error}"));
     }
 }
@@ -67,16 +67,17 @@ fn enter(namespace: &File) -> std::io::Result<()> {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Its devices go with it.
+        // The namespace's devices go with it.
         if let Err(error) = self.hide() {
             eprintln!("a namespace stays behind: {error}");
         }
     }
 }
 
-/// Hides the names of namespaces: gives the calling thread, and what it starts from now on, names of their own: a daemon of another lab
-/// that looks for its peers everywhere sees nothing of them, nor this one of others. They are gone with the last process
-/// or thread that sees them.
+/// Gives the calling thread, and all that it starts from now on, a list of named namespaces of its own, which
+/// is empty at first. A daemon of another lab that searches every named namespace for its peers does not find
+/// those of this lab, nor the other way round. The names are gone with the last process or thread that sees
+/// them.
 pub fn hide_names() -> Result<(), Error> {
     thread_local!(static DONE: Cell<bool> = const { Cell::new(false) });
     if DONE.get() {

@@ -1,4 +1,4 @@
-//! What a test needs to run, and the log of those that could not.
+//! The needs of tests, and the log of tests that could not run.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -29,8 +29,8 @@ macro_rules! group {
     ($(kernels)? $(timed)?) => {};
 }
 
-/// What a test needs. The attribute [`crate::needs`] makes one; `cargo xtask test` reads the same attribute from the
-/// source, so that it installs and builds that much and no more.
+/// The needs of a test. The attribute [`crate::needs`] makes this value; `cargo xtask test` reads the same
+/// attribute from the source, so that it installs and builds that much and no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// Root, for namespaces and eBPF.
@@ -93,7 +93,8 @@ fn missing(needs: &Needs) -> Option<String> {
     Some(format!("there is no {program}; `cargo xtask test` installs what the tests that it runs need"))
 }
 
-/// Where a program is: on PATH, or put into this workspace by its set-up, as is one whose installation would start a server.
+/// The path of a program: on PATH, or in this workspace, where its set-up puts a program whose installation
+/// would start a server.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
@@ -107,7 +108,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
-/// Where cargo builds an example of the running test's package.
+/// The path where cargo builds an example of the running test's package.
 fn example_program(example: &str) -> Option<PathBuf> {
     // target/debug/deps/test-0123 → target/debug/examples/…
     let profile = std::env::current_exe().ok()?.parent()?.parent()?.to_path_buf();
@@ -130,7 +131,7 @@ pub fn skip(test: &str, reason: &str) {
 /// The version of the running kernel.
 ///
 /// # Panics
-/// It has none.
+/// The kernel's release does not begin with two numbers.
 pub fn kernel_version() -> (u32, u32) {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy().into_owned();

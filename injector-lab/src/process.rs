@@ -36,7 +36,7 @@ pub fn end_with_thread(command: &mut Command) {
 pub struct Process {
     name: String,
     child: Child,
-    /// How it ended. Until then its pid is its own, also when it is over.
+    /// The exit status. Until it is read, the pid stays the program's own, also when the program is over.
     ended: Option<ExitStatus>,
     log: PathBuf,
     grace: Duration,
@@ -55,7 +55,8 @@ impl Process {
         Self::start_with_own_output(name, command, log)
     }
 
-    /// The same with the outputs that the command already has; `log` is the file that they go to, if any.
+    /// Starts the program with the outputs that the command already has; `log` is the file that they go to,
+    /// if any.
     pub(crate) fn start_with_own_output(
         name: &str,
         command: &mut Command,
@@ -80,10 +81,10 @@ impl Process {
         self.ended
     }
 
-    /// Fails if it has ended.
+    /// Checks that the program still runs.
     ///
     /// # Errors
-    /// It has ended: how, and the end of its log.
+    /// The program has ended: how, and the end of its log.
     pub fn check(&mut self) -> Result<(), Error> {
         match self.ended() {
             Some(status) => Err(Error::Ended { name: self.name.clone(), status, log: self.log_end() }),
@@ -143,7 +144,7 @@ impl Process {
     /// The processor time that it has used.
     ///
     /// # Panics
-    /// It has ended.
+    /// The process has ended.
     pub fn processor_time(&self) -> Duration {
         let file = format!("/proc/{}/stat", self.id());
         let stat = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));

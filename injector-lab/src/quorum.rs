@@ -16,7 +16,7 @@ pub struct Quorum<'a> {
     pub seed: u32,
     /// Further flags of every node: the faults to plant.
     pub faults: &'a [&'a str],
-    /// Which address of a peer the others join by: the place in [`Lab::addresses`].
+    /// The place, in [`Lab::addresses`], of the address by which other peers join a peer.
     pub join: usize,
     /// How many addresses of [`Lab::addresses`] each node listens on.
     pub listen: usize,
@@ -36,11 +36,11 @@ impl Quorum<'_> {
         Ok(())
     }
 
-    /// Whether every node names the first peer as its leader. A node serves as soon as it hears a majority, and two of
-    /// them follow one of their own until they hear the first.
+    /// Checks that every node names the first peer as its leader. A node serves as soon as it reaches a
+    /// majority, and two nodes follow a leader of their own until they reach the first.
     ///
     /// # Errors
-    /// What a node says else.
+    /// The answer of a node that names another leader, or the failure of its request.
     pub fn agree(lab: &Lab, from: &str) -> Result<(), String> {
         let nodes = lab.peer_names();
         let first = nodes.iter().min().map(|node| format!("\"leader\":\"{node}\"")).unwrap_or_default();

@@ -19,8 +19,8 @@ impl Subnet {
         v6: Some(Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 0)),
     };
 
-    /// Addresses of one lab alone, for 14 hosts: for daemons that look for their peers in every namespace. A process has
-    /// 16 of them at one time; the seventeenth lab gets the addresses of the first.
+    /// Addresses of one lab alone, for 14 hosts: for daemons that search every namespace for their peers. A
+    /// process has 16 such subnets at one time; the seventeenth lab gets the addresses of the first.
     pub fn own() -> Self {
         static COUNT: AtomicU8 = AtomicU8::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed) % 16;
@@ -33,7 +33,7 @@ impl Subnet {
         }
     }
 
-    /// The same without IPv6.
+    /// This subnet without IPv6.
     #[must_use]
     pub fn v4_only(self) -> Self {
         Self { v6: None, ..self }
@@ -48,7 +48,7 @@ impl Subnet {
     /// Asserts that a host number is one of this subnet's.
     ///
     /// # Panics
-    /// It is not, and its address would be another lab's.
+    /// The number is not one of the subnet's: its address would be another lab's.
     pub(crate) fn assert_has(self, host: u8) {
         let end = if self.v4_length > 24 { (1 << (32 - self.v4_length)) - 1 } else { u8::MAX };
         assert!(
@@ -62,7 +62,7 @@ impl Subnet {
     /// The IPv6 address of a host number.
     ///
     /// # Panics
-    /// The lab has none.
+    /// The subnet has no IPv6 addresses.
     pub const fn ipv6(self, host: u8) -> IpAddr {
         let Some(v6) = self.v6 else { panic!("this lab has no IPv6 addresses") };
         let mut bytes = v6.octets();

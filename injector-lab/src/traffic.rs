@@ -19,7 +19,8 @@ impl Lab {
         self.delivered_within(from, to, count, hoped, PATIENCE)
     }
 
-    /// The same; each of those that are hoped for is waited for no longer than `patience`.
+    /// [`Self::delivered`] with a patience: each of the `hoped` datagrams is waited for no longer than
+    /// `patience`.
     ///
     /// # Panics
     /// A socket can't be made or used.
@@ -49,7 +50,7 @@ impl Lab {
         for sent in 0..count {
             // Not connected: nobody reports to such a socket that a neighbour did not answer.
             sender.send_to(b"lab", at).unwrap_or_else(|error| panic!("{from:?} → {to:?}: {error}"));
-            // Before the receiver's buffer is full, or that of an address that is being resolved.
+            // A pause before the receiver's buffer is full, or that of an address that is being resolved.
             if sent % 32 == 31 {
                 take(Duration::from_millis(5), count);
             }

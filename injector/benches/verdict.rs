@@ -161,7 +161,7 @@ fn place(programs: &mut Programs, text: &str) {
 fn commits(run: &mut Run, programs: &mut Programs) {
     programs.word(0, 0);
     let slot = SlotIndex(0);
-    // The gate looks at the lease before each store.
+    // The gate checks the lease before each store.
     programs.lease(u64::MAX);
     let kernel = &mut programs.kernel;
     let nanoseconds = |time: Duration| time.as_nanos() as f64;

@@ -1,6 +1,8 @@
-//! A small cluster service to cut apart: each node answers `GET /` with 200 only while it hears from a majority.
+//! A small cluster service to cut apart: each node answers `GET /` with 200 only while it receives heartbeats
+//! of a majority.
 //!
-//! The first node by name of those that a node hears is its leader, as long as it has a quorum.
+//! The leader of a node is the first by name of the nodes whose heartbeats it receives, as long as it has a
+//! quorum.
 //!
 //! Nodes are joined by real TCP connections. Each node dials every other one, after a UDP *knock* that must be
 //! answered; over the connection both sides send heartbeats. A node that has been silent for [`SILENCE`] counts as
@@ -130,7 +132,7 @@ struct Node {
 }
 
 struct NodeState {
-    /// When each peer was last heard.
+    /// When the last heartbeat of each peer came.
     heard: BTreeMap<String, Instant>,
     /// Since when this node has a quorum.
     quorum_since: Option<Instant>,
@@ -208,7 +210,8 @@ impl Node {
         state.had_quorum |= has_quorum;
     }
 
-    /// The first by name of the nodes that this one hears, itself included, while it has a quorum.
+    /// The first by name of the nodes whose heartbeats this one receives, itself included, while it has a
+    /// quorum.
     fn leader(&self) -> Option<String> {
         let state = self.state();
         state.quorum_since?;
@@ -295,7 +298,7 @@ async fn dial(node: &Node, peer: &Peer) -> std::io::Result<TcpStream> {
     timeout(DIAL, TcpStream::connect(address)).await?
 }
 
-/// Sends and hears heartbeats until the other side is silent; says how it ended.
+/// Sends and receives heartbeats until the other side is silent; says how it ended.
 async fn converse(node: &Node, mut stream: TcpStream, delay: Duration) -> String {
     // Closing resets: what was sent to a lost node is not sent again after a heal, as if the connection still served.
     if let Err(error) = stream.set_zero_linger() {

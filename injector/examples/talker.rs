@@ -303,7 +303,7 @@ fn accept_on(listener: TcpListener) {
 fn echo(mut stream: TcpStream) {
     let mut buffer = [0; 2048];
     while let Ok(length) = stream.read(&mut buffer) {
-        // Half closed: what was heard so far is answered late, as a server does that works.
+        // Half closed: bytes received so far are answered late, as a server does that works.
         if length == 0 {
             while !ANSWERS_LATE.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(1));

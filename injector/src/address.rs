@@ -1,4 +1,4 @@
-//! What kinds of addresses there are.
+//! Kinds of addresses.
 
 use std::net::IpAddr;
 

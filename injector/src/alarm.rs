@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 #[derive(Clone, Default)]
 pub struct Alarm(Option<mpsc::UnboundedSender<String>>);
 
-/// What has panicked, by name.
+/// The names of tasks and threads that have panicked.
 pub type Alarms = mpsc::UnboundedReceiver<String>;
 
 impl Alarm {
-    /// One, and what it notifies.
+    /// Makes an alarm, and the queue that it notifies.
     #[must_use]
     pub fn channel() -> (Self, Alarms) {
         let (sender, receiver) = mpsc::unbounded_channel();

@@ -7,17 +7,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use injector_core::config::{Config, Interfaces};
 
-/// For the API's connections, maps, namespaces, and what else does not grow with the config.
+/// Files for the API's connections, maps, namespaces, and other parts that do not grow with the config.
 const BASE: u64 = 1024;
-/// For an interface's programs, links and maps; a reload holds those of two configs for a moment.
+/// Files for an interface's programs, links and maps; a reload holds those of two configs for a moment.
 const PER_INTERFACE: u64 = 2 * 32;
-/// The same for one that shares its programs and maps with others of its namespace.
+/// Files for an interface that shares its programs and maps with others of its namespace.
 const PER_SHARING: u64 = 2 * 4;
-/// From how many interfaces of one namespace on they do.
+/// The number of interfaces of one namespace from which on they share.
 const SHARED_FROM: u64 = 16;
 /// How many interfaces `auto` is given room for.
 const AUTO: u64 = 1024;
-/// For an endpoint's probes under way.
+/// Files for an endpoint's probes under way.
 const PER_ENDPOINT: u64 = 256;
 
 /// Why a config can't be put in force.
@@ -33,7 +33,7 @@ pub struct TooFew {
 /// The limit that this process was started with, for the commands that it starts.
 static INHERITED: OnceLock<Rlimit> = OnceLock::new();
 
-/// What a config may take, and how much of that it can't do without.
+/// The files that a config may take, and how many of them it can't do without.
 struct Needs {
     wanted: u64,
     least: u64,
@@ -61,7 +61,7 @@ impl Needs {
 /// Raises the limit to what a config may take, as far as this process may.
 ///
 /// # Errors
-/// If not even what it can't do without is allowed.
+/// The limit can't be raised even to the files that the config can't do without.
 pub fn raise(config: &Config) -> Result<(), TooFew> {
     let found = getrlimit(Resource::Nofile);
     INHERITED.get_or_init(|| found);
@@ -74,7 +74,7 @@ pub fn raise(config: &Config) -> Result<(), TooFew> {
         let limit = Rlimit { current: Some(current), maximum: Some(maximum) };
         setrlimit(Resource::Nofile, limit).is_ok()
     };
-    // More than the hard limit takes CAP_SYS_RESOURCE, which the start may have.
+    // A limit above the hard one takes CAP_SYS_RESOURCE, which the start may have.
     let limit = if hard < wanted && is_set(wanted, wanted) {
         wanted
     } else if is_set(wanted.min(hard), hard) {

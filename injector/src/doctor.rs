@@ -29,7 +29,7 @@ pub use check::{Check, CheckResult};
 pub use endpoints::EndpointCheck;
 pub use network::Network;
 
-/// Who is on one interface's hooks.
+/// The programs on one interface's hooks.
 #[derive(Clone, Debug, Serialize)]
 pub struct Hooked {
     /// The interface.
@@ -58,7 +58,8 @@ pub struct Findings {
     pub checks: Vec<Check>,
     /// The config's interfaces; empty without a config, or with `interfaces: auto`.
     pub interfaces: Vec<Hooked>,
-    /// What a start with the config would attach to, and what that covers; `null` without a config.
+    /// The interfaces that a start with the config would attach to, and what they cover; `null` without a
+    /// config.
     pub network: Option<Network>,
     /// The config's endpoints, each asked once; empty without a config.
     pub endpoints: Vec<EndpointCheck>,
@@ -70,7 +71,7 @@ pub struct Findings {
     pub daemons: Vec<String>,
     /// Filters of other daemons, the living ones too, and what was done about them.
     pub leftovers: Vec<String>,
-    /// What eBPF on these hooks does not see, or what could not be checked.
+    /// Traffic that eBPF on these hooks does not see, and checks that could not be made.
     pub unseen: Vec<String>,
 }
 
@@ -86,22 +87,22 @@ impl Findings {
     }
 }
 
-/// What a config needs from outside, or why it can't be obtained.
+/// The facts from outside that a config needs, or why they can't be obtained.
 pub struct Outside {
     /// Why the secrets can't be fetched; `None` if they can.
     pub secrets: Option<String>,
-    /// What the engine says of the containers.
+    /// The engine's answer about the containers.
     pub containers: Result<ContainerStates, String>,
-    /// What is wrong with some of them, so that a start would be refused.
+    /// Why some of them make the daemon refuse to start; `None` if none does.
     pub refused: Option<String>,
 }
 
-/// Looks at everything. Endpoints are asked, unless the secrets of the config can't be fetched.
+/// Makes all checks. Endpoints are asked, unless the secrets of the config can't be fetched.
 pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> Findings {
     let Outside { secrets, containers, refused } = outside;
     let mut workers = Workers::default();
     if let Ok(container_states) = &containers {
-        // What is not known of one is found, and said, where its namespace is looked into.
+        // A container whose namespace is not known is reported when its namespace is read.
         let _ = workers.contain(container_states).await;
     }
     let mut interfaces = Vec::new();
@@ -310,7 +311,7 @@ async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
                 .flatten();
             let foreign = state.unwrap_or_default().foreign;
             let names = names(&ids(&foreign));
-            // Who holds XDP is said apart.
+            // The holder of XDP is reported apart.
             let on_tc = foreign.iter().filter(|foreign| !foreign.is_xdp());
             let programs = on_tc.map(|foreign| foreign.shown(&names)).collect();
             let refusal = is_clsact.then(|| clsact_refusal(facts.index)).flatten();

@@ -1,12 +1,13 @@
-//! Fault injection: the steps of the daemon's life, named by [`at`] and [`here`], at each of which a test can inject a fault.
+//! Fault injection: [`at`] and [`here`] name the steps of the daemon's life. A test can inject a fault at
+//! each.
 //!
 //! The program that users run arms nothing: `injector/examples/fault_injected.rs` is the same program with a
-//! [`FaultInjector`], for tests alone. An optimised build does not even look whether there is one.
+//! [`FaultInjector`], for tests alone. An optimised build does not even check whether there is one.
 
 use std::io;
 use std::sync::OnceLock;
 
-/// What is done at each step.
+/// The actions at each step.
 pub struct FaultInjector {
     /// At a step whose system call can fail: the error that represents its answer.
     pub at: fn(&'static str) -> io::Result<()>,

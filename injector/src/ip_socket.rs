@@ -9,7 +9,7 @@ use tokio::io::unix::AsyncFd;
 /// The longest packet that is read.
 const LONGEST: usize = 256;
 
-/// Which IP.
+/// The version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// IPv4.
@@ -29,7 +29,7 @@ impl IpSocket {
     /// Opens one, which receives from every interface of the namespace.
     ///
     /// # Errors
-    /// The kernel's: it takes `CAP_NET_RAW`. Must be called inside a runtime.
+    /// The kernel's error: the socket takes `CAP_NET_RAW`. Must be called inside a runtime.
     pub fn open(version: Version, protocol: u8) -> io::Result<Self> {
         let family = match version {
             Version::Four => libc::AF_INET,
@@ -48,10 +48,10 @@ impl IpSocket {
         Ok(Self { socket: socket.map_err(io::Error::from)?, version })
     }
 
-    /// What follows the IP header of the next packet.
+    /// The bytes after the IP header of the next packet.
     ///
     /// # Errors
-    /// The kernel's: more may come all the same.
+    /// The kernel's error: more packets may come all the same.
     pub async fn receive(&self) -> io::Result<Vec<u8>> {
         loop {
             let mut ready = self.socket.readable().await?;

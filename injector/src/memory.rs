@@ -13,9 +13,9 @@ pub fn give_back_soon() {
     }
 }
 
-/// From how many bytes on a buffer is large.
+/// The number of bytes from which on a buffer is large.
 #[cfg(target_env = "gnu")]
 const LARGE: libc::c_int = 256 * 1024;
-/// In how many places small ones are kept.
+/// The number of places in which small buffers are kept.
 #[cfg(target_env = "gnu")]
 const ARENAS: libc::c_int = 2;

@@ -1,4 +1,4 @@
-//! What rtnetlink says of interfaces, asked from inside their namespace.
+//! Reads facts about interfaces by rtnetlink, from inside their namespace.
 
 use std::net::IpAddr;
 
@@ -26,14 +26,14 @@ pub mod nsid;
 mod raw;
 pub mod sockets;
 
-/// What is known of one interface.
+/// The facts about an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkFacts {
     /// Its index in its namespace.
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// What its frames begin with.
+    /// The link-layer header of its frames.
     pub layer: LinkLayerType,
     /// Its MAC address, where it has one.
     pub mac: Option<[u8; 6]>,
@@ -45,7 +45,7 @@ pub struct LinkFacts {
     pub below: Option<u32>,
     /// Whether that is in another namespace.
     pub is_below_away: bool,
-    /// Which one, by the id that this namespace has for it.
+    /// The namespace of its other end, by the id that this namespace has for it.
     pub away: Option<i32>,
     /// What kind of device it is.
     pub kind: Kind,
@@ -56,7 +56,7 @@ pub struct LinkFacts {
 /// The kinds of devices between which discovery chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// One end of a pair.
+    /// An end of a pair.
     Veth,
     /// A bridge: its own hooks see what its host sends and receives, not what it forwards between ports.
     Bridge,
@@ -112,7 +112,7 @@ impl Kind {
 }
 
 impl LinkFacts {
-    /// From a link message of a dump or a notification.
+    /// Reads a link message of a dump or a notification.
     pub fn of(message: &LinkMessage) -> Option<Self> {
         let mut facts = Self {
             index: message.header.index,
@@ -167,7 +167,7 @@ pub fn connect() -> std::io::Result<Handle> {
     Ok(handle)
 }
 
-/// Looks an interface up by its name; `None` if there is none.
+/// Finds an interface by its name; `None` if there is none.
 pub async fn find(handle: &Handle, name: &str) -> Result<Option<LinkFacts>, rtnetlink::Error> {
     // A dump, not a request by name: a missing interface is then an empty answer, not an error to interpret.
     Ok(links(handle).await?.into_iter().find(|facts| facts.name == name))
@@ -188,7 +188,7 @@ pub async fn addresses(handle: &Handle) -> Result<Vec<(u32, IpAddr)>, rtnetlink:
     Ok(networks(handle).await?.into_iter().map(|(index, net)| (index, net.addr())).collect())
 }
 
-/// The same, each with the length of its prefix.
+/// The interface index, address and prefix length of every local address of the namespace.
 pub async fn networks(handle: &Handle) -> Result<Vec<(u32, IpNet)>, rtnetlink::Error> {
     let messages = dump::read(handle, RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
     let address = |message: &RouteNetlinkMessage| match message {

@@ -53,17 +53,17 @@ fn shown(netns: Option<&Netns>) -> String {
 #[derive(Default)]
 pub struct Workers {
     by_name: HashMap<Option<Netns>, Worker>,
-    /// In a copy, those that were started for it.
+    /// The namespaces of the threads that were started for this copy; `None` if this is no copy.
     started: Option<Vec<Option<Netns>>>,
     /// Started with the first of them, at the latest.
     supervisor: Option<Supervisor>,
     /// The first process of each container that runs, and the namespace that it is in.
     containers: BTreeMap<ContainerRef, (u32, Identity)>,
-    /// What looks at namespaces that are given by a path.
+    /// The threads that read namespaces which are given by a path.
     by_path: PathThreads,
-    /// What looks at names, where the kernel has not all of it in memory.
+    /// The checks of names, where the kernel has not all of it in memory.
     looks: Looks,
-    /// What the threads give up; `None` if they keep what their starter has.
+    /// The rights that the threads give up; `None` if they keep those of their starter.
     rights: Option<Rights>,
     alarm: Alarm,
 }
@@ -76,14 +76,15 @@ impl Workers {
         Ok(workers)
     }
 
-    /// No threads yet, but the same supervisor, and the same rights for its threads.
+    /// A set without threads yet, but with the same supervisor, and the same rights for its threads.
     #[must_use]
     pub fn another(&self) -> Self {
         let (supervisor, alarm) = (self.supervisor.clone(), self.alarm.clone());
         Self { supervisor, rights: self.rights, alarm, looks: self.looks.clone(), ..Self::default() }
     }
 
-    /// The same threads, and those that are started for this copy, until [`Self::adopt`] takes them over.
+    /// A copy with the same threads, and those that are started for it, until [`Self::adopt`] takes them
+    /// over.
     #[must_use]
     pub fn copy(&self) -> Self {
         Self {
@@ -99,8 +100,9 @@ impl Workers {
     pub fn adopt(&mut self, copy: Self) {
         for netns in copy.started.into_iter().flatten() {
             let Some(worker) = copy.by_name.get(&netns) else { continue };
-            // The name may refer to another namespace by now. Who has a process, a path, or a name that the kernel can't tell at
-            // once asks another thread, which may be held up; those names do not change hands but by way of news.
+            // The name may refer to another namespace by now. A process, a path, or a name that the kernel
+            // can't resolve at once would have to be read by another thread, which may be held up; those
+            // names do not change hands without news.
             let is_moved = match &netns {
                 Some(Netns::Name(name)) => Looks::file_now(&Path::new(NAMES).join(name))
                     .is_some_and(|now| !now.is_ok_and(|now| now.identity() == worker.identity())),
@@ -130,13 +132,14 @@ impl Workers {
         Ok(taken.ok_or_else(|| NetnsError::Late { name: shown(None) })??)
     }
 
-    /// Runs something on a namespace's thread, if it has one, once the supervisor has come to it: neither is held up then.
+    /// Runs something on a namespace's thread, if it has one, after all earlier jobs of the supervisor:
+    /// neither is held up then.
     pub fn when_free<F>(&self, netns: Option<&Netns>, job: impl FnOnce(Identity) -> F + Send + 'static)
     where
         F: Future<Output = ()> + 'static,
     {
         let Ok(worker) = self.running(netns) else { return };
-        // A thread that has ended has nothing to tell.
+        // A thread that has ended does not run it.
         let identity = worker.identity();
         let hand_on = move || drop(worker.spawn(move || job(identity)));
         match &self.supervisor {
@@ -173,13 +176,14 @@ impl Workers {
     /// The thread of a namespace, which has to be there: to start one takes time.
     ///
     /// # Errors
-    /// There is none.
+    /// The namespace has no thread.
     pub fn running(&self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
         let running = self.by_name.get(&netns.cloned()).cloned();
         running.ok_or_else(|| NetnsError::Gone { name: shown(netns) })
     }
 
-    /// One more thread inside a namespace, with all the supervisor's rights; to be stopped by the caller.
+    /// Starts a further thread inside a namespace, with all the supervisor's rights; the caller has to stop
+    /// it.
     pub async fn visitor(&mut self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
         self.start(netns, None).await
     }
@@ -201,7 +205,7 @@ impl Workers {
             None => (Way::Own, None),
         };
         let door = Door { name: shown(netns), way, expected, alarm: self.alarm.clone() };
-        // One that is started too late ends at once, since nobody gives it jobs.
+        // A thread that is started too late ends at once, since nobody gives it jobs.
         self.ask(netns, START, move || Worker::start(door, rights)).await?
     }
 
@@ -228,11 +232,11 @@ impl Workers {
         join_all(named.into_iter().map(look)).await.into_iter().flatten().collect()
     }
 
-    /// The namespaces that have names now, and which they are: `None` of a file that is no namespace's. One that nobody can
-    /// look at is taken to be the one that it was before.
+    /// The namespaces that have names now, and which they are: `None` of a file that is no namespace's. A
+    /// name whose file nobody can read is taken to refer to the same namespace as before.
     ///
     /// # Errors
-    /// Nobody can say which names there are.
+    /// Nobody can list the names.
     pub async fn listed(&self, before: &Listed) -> Result<Listed, NetnsError> {
         let names = self.looks.names(QUESTION).await.map_err(|unseen| unseen_error(NAMES, unseen))?;
         let look = |name: String| async move {
@@ -245,7 +249,7 @@ impl Workers {
         Ok(join_all(names.into_iter().map(look)).await.into_iter().collect())
     }
 
-    /// Asks whoever may look at a namespace's file: the supervisor, or the path's own thread.
+    /// Asks the thread that may read a namespace's file: the supervisor, or the path's own thread.
     async fn ask<T: Send + 'static>(
         &mut self,
         netns: Option<&Netns>,
@@ -260,7 +264,7 @@ impl Workers {
         };
         let answer = thread.ask_within(patience, question).await;
         let name = shown(netns);
-        // One that was not even asked, since the turn has no time left, owes nothing.
+        // A thread that was not even asked, since the turn has no time left, has no overdue reply.
         let is_hung = is_of_path && thread.is_late();
         answer.ok_or(if is_hung { NetnsError::Hung { name } } else { NetnsError::Late { name } })
     }
@@ -270,11 +274,11 @@ impl Workers {
         self.alarm.guard(what)
     }
 
-    /// Takes in which containers run, by the ids of their first processes. A container whose namespace can't be told, because
-    /// the supervisor does not answer, is taken not to run.
+    /// Takes in which containers run, by the ids of their first processes. A container whose namespace is not
+    /// known, because the supervisor does not answer, is taken not to run.
     ///
     /// # Errors
-    /// There is such a one: the same is to be taken in again.
+    /// There is such a container: the same states are to be taken in again.
     pub async fn contain(&mut self, states: &ContainerStates) -> Result<(), NetnsError> {
         let mut late = Ok(());
         for (container, standing) in &states.0 {
@@ -293,7 +297,7 @@ impl Workers {
                 Some(identity) => {
                     self.containers.insert(container.clone(), (running.pid, identity));
                 }
-                // It has ended by now: the engine will say so.
+                // The container has ended by now: the engine will say so.
                 None => drop(self.containers.remove(container)),
             }
         }
@@ -313,13 +317,13 @@ impl Workers {
     /// The namespace that a name refers to now; `None` if there is no file of a namespace.
     ///
     /// # Errors
-    /// Nobody can say: that is no answer that there is none.
+    /// Nobody can say: a missing answer does not mean that there is none.
     pub async fn now(&mut self, netns: &Netns) -> Result<Option<Identity>, NetnsError> {
         let (wanted, expected) = match netns {
             Netns::Name(name) => {
                 return Ok(self.file(name, QUESTION).await?.ok().map(|found| found.identity()));
             }
-            // Not everybody may look there.
+            // Not every thread may read these.
             Netns::Path(_) | Netns::Pid(_) => (netns.path(), None),
             Netns::Container(container) => match self.containers.get(container) {
                 Some((pid, identity)) => (Netns::Pid(*pid).path(), Some(*identity)),
@@ -331,7 +335,7 @@ impl Workers {
         Ok(now.filter(|now| expected.is_none_or(|expected| expected == *now)))
     }
 
-    /// The same for all those of some names that are names under `/run/netns`.
+    /// [`Self::now`] for all of some names that are names under `/run/netns`, at once.
     pub async fn named_now(
         &self,
         names: &BTreeSet<Netns>,

@@ -17,7 +17,7 @@ impl PacketSocket {
     /// Opens one, which receives from every interface of the namespace.
     ///
     /// # Errors
-    /// The kernel's: it takes `CAP_NET_RAW`. Must be called inside a runtime.
+    /// The kernel's error: the socket takes `CAP_NET_RAW`. Must be called inside a runtime.
     pub fn open(ethertype: u16) -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: takes numbers, answers a new descriptor or -1.
@@ -35,7 +35,7 @@ impl PacketSocket {
     /// Sends a frame out of an interface, from the Ethernet header on. It may be of another ethertype than the socket receives.
     ///
     /// # Errors
-    /// The kernel's; `WouldBlock` where the queue is full.
+    /// The kernel's error; `WouldBlock` where the queue is full.
     pub fn send(&self, interface: u32, frame: &[u8]) -> io::Result<()> {
         let ethertype = frame.get(12..14).and_then(<[u8]>::first_chunk).map(|kind| u16::from_be_bytes(*kind));
         let to = address(ethertype.unwrap_or_default(), interface, frame.first_chunk());
@@ -56,7 +56,8 @@ impl PacketSocket {
     /// The next frame that is addressed to the interface that it arrived at, from the Ethernet header on.
     ///
     /// # Errors
-    /// The kernel's, as when the interface that was last received from went down: more may come all the same.
+    /// The kernel's error, as when the interface that was last received from went down: more frames may come
+    /// all the same.
     pub async fn receive(&self) -> io::Result<Vec<u8>> {
         loop {
             let mut ready = self.0.readable().await?;
@@ -85,7 +86,8 @@ impl PacketSocket {
             )
         };
         let Ok(read) = usize::try_from(read) else { return Err(io::Error::last_os_error()) };
-        // What is for others comes along where an interface is promiscuous, or its switch floods: no stack takes it.
+        // Frames for others are received too where an interface is promiscuous, or its switch floods: no
+        // stack takes them.
         let is_addressed = from.sll_pkttype == libc::PACKET_HOST;
         Ok(is_addressed.then(|| buffer[..read.min(LONGEST)].to_vec()))
     }

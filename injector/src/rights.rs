@@ -1,12 +1,13 @@
-//! What the daemon's threads may do. Capabilities belong to threads: each thread gives up what it does not need, and
-//! none ever gets a right back. Without `exec` probes, `NoNewPrivileges` keeps what is started from gaining any.
+//! The rights of the daemon's threads. Capabilities belong to threads: each thread gives up what it does not
+//! need, and none ever gets a right back. Without `exec` probes, `NoNewPrivileges` keeps what is started from
+//! gaining any.
 //!
 //! | thread | keeps |
 //! |---|---|
 //! | the daemon's task, the namespaces' threads | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN`: loading and attaching programs, maps, netlink; `CAP_NET_RAW`: the frames of the active check; and what `exec` probes and roles take |
 //! | the supervisor | the same, since its threads inherit from it; `CAP_SYS_ADMIN` if the config leads to namespaces: entering them, and the names of others' programs; `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` if they are given by pid, container or path, or if the config has peers on this machine |
-//! | the threads that look at paths of namespaces | the same as the supervisor |
-//! | the thread that looks at processes of peers on this machine | the same as the supervisor |
+//! | the threads that read paths of namespaces | the same as the supervisor |
+//! | the thread that scans processes of peers on this machine | the same as the supervisor |
 //! | the engine's, for peers that are containers | nothing: it reads from a socket that is open to root |
 //! | the lease | nothing: it stores words in shared memory |
 //! | the log | nothing: it writes to a descriptor that is open |
@@ -34,7 +35,7 @@ fn failed(what: &'static str) -> impl FnOnce(rustix::io::Errno) -> RightsError {
     move |source| RightsError { what, source }
 }
 
-/// Which thread.
+/// The role of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The daemon's task, and what runs inside namespaces.
@@ -46,13 +47,13 @@ pub enum Role {
 /// Whether the daemon starts programs of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Commands {
-    /// No: what is started all the same gets no rights of root's.
+    /// The config has no commands: a program that is started all the same gets no rights of root's.
     None,
     /// `exec` probes and roles: theirs are what they would have in a shell.
     Some,
 }
 
-/// What a config needs.
+/// The rights that a config needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
     daemon: CapabilitySet,
@@ -60,14 +61,14 @@ pub struct Rights {
     commands: Commands,
 }
 
-/// For the programs, their maps and their hooks; and for packet sockets.
+/// The rights for the programs, their maps and their hooks; and for packet sockets.
 const BASE: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::PERFMON)
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::NET_RAW);
 
 impl Rights {
-    /// What the daemon needs once its maps are made.
+    /// The rights that the daemon needs once its maps are made.
     pub fn of(config: &Config) -> Self {
         let mut daemon = BASE;
         let mut commands = Commands::None;
@@ -77,7 +78,7 @@ impl Rights {
             commands = Commands::Some;
             daemon |= CapabilitySet::KILL;
             daemon |= match user {
-                // It is root itself: its program is found wherever root finds it.
+                // The command runs as root: its program is found wherever root finds it.
                 None | Some("root") => CapabilitySet::DAC_OVERRIDE,
                 Some(_) => CapabilitySet::SETUID | CapabilitySet::SETGID,
             };
@@ -106,11 +107,11 @@ impl Rights {
             };
         }
         if !config.followed().is_empty() {
-            // Their namespaces are entered by their processes.
+            // Containers' namespaces are entered by way of their processes.
             supervisor |= CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE;
         }
         for netns in config.local_spaces() {
-            // Others' processes and their sockets are looked at.
+            // The scan reads others' processes and their sockets.
             supervisor |= CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
             if netns.is_some() {
                 supervisor |= CapabilitySet::SYS_ADMIN;
@@ -119,7 +120,7 @@ impl Rights {
         Self { daemon, supervisor, commands }
     }
 
-    /// What a config needs beyond these, in words: rights that were given up don't come back.
+    /// The rights that a config needs beyond these, in words: rights that were given up don't come back.
     pub fn lack(&self, needed: &Self) -> Vec<&'static str> {
         let missing = needed.supervisor.difference(self.supervisor);
         let mut lacking = Vec::new();
@@ -175,7 +176,7 @@ impl Rights {
             Role::Daemon => self.daemon,
             Role::Supervisor => self.supervisor,
         };
-        // Where only the old, great right was given, it represents the two that were split off from it.
+        // Where only `CAP_SYS_ADMIN` was given, it replaces the two rights that were split off from it.
         let stand_in = CapabilitySet::BPF | CapabilitySet::PERFMON;
         let wanted = if held.contains(stand_in) { wanted } else { wanted | CapabilitySet::SYS_ADMIN };
         wanted & held
@@ -195,7 +196,7 @@ pub fn lacking_for_a_start() -> Vec<&'static str> {
         (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
         (CapabilitySet::PERFMON, "CAP_PERFMON"),
     ];
-    // Before they were split off, all of it was one right.
+    // `CAP_SYS_ADMIN` includes the rights that were split off from it.
     let is_held = |capability| held.contains(capability) || held.contains(CapabilitySet::SYS_ADMIN);
     all.into_iter()
         .filter(|(capability, _)| match *capability {
@@ -211,7 +212,8 @@ pub fn take_none() -> Result<(), RightsError> {
     keep(CapabilitySet::empty())
 }
 
-/// The same, and nothing that the thread runs could have more. For a thread that is started before [`Rights::bar`].
+/// [`take_none`], and so that nothing which the thread runs could have more. For a thread that is started
+/// before [`Rights::bar`].
 pub fn take_none_for_good() -> Result<(), RightsError> {
     let held = capabilities(None).map_err(failed("read"))?;
     if held.effective.contains(CapabilitySet::SETPCAP) {

@@ -9,7 +9,7 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     clean_but(text, None)
 }
 
-/// The same of a text whose escape characters are known to be ours.
+/// [`clean`] for a text whose escape characters are known to be ours.
 pub fn clean_coloured(text: &str) -> Cow<'_, str> {
     clean_but(text, Some('\u{1b}'))
 }

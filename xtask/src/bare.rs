@@ -13,19 +13,19 @@ use crate::page::marked;
 
 /// The pages, whose blocks marked [`MARK`] are run in order.
 const PAGES: [&str; 2] = ["README.md", "docs/recipes/image.md"];
-/// What such a block opens with.
+/// The beginning of a block that is run in the root.
 const MARK: &str = "sh bare";
-/// What the README asks for, beside rustup; and what a checkout and `sudo` take.
+/// The packages that the README asks for, beside rustup, and those that a checkout and `sudo` take.
 const PACKAGES: [&str; 4] = ["build-essential", "ca-certificates", "git", "sudo"];
 /// Where the checkout is, inside.
 const CHECKOUT: &str = "root/injector";
-/// Where a Debian that was installed has its packages from; debootstrap writes the first of them only.
+/// The package sources of an installed Debian; debootstrap writes the first of them only.
 const SOURCES: &str = "\
 deb http://deb.debian.org/debian RELEASE main
 deb http://deb.debian.org/debian RELEASE-updates main
 deb http://deb.debian.org/debian-security RELEASE-security main
 ";
-/// The programs for which rustup stands in.
+/// The programs that rustup installs as proxies.
 const PROXIES: [&str; 5] = ["cargo", "rustc", "rustdoc", "rustfmt", "cargo-clippy"];
 /// Variables that say how this machine reaches the network: how their names begin or end.
 const BEGINNINGS: [&str; 5] = ["CARGO_HTTP_", "CARGO_NET_", "RUSTUP_", "SSL_CERT_", "PIP_"];
@@ -112,7 +112,7 @@ impl Machine {
     }
 }
 
-/// What such a shell has in its environment.
+/// The variables of such a shell's environment.
 fn variables() -> Vec<String> {
     let kept = std::env::vars().filter(|(name, _)| {
         BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
@@ -166,7 +166,7 @@ mod tests {
         assert!(marked("README.md", MARK).unwrap()[0].starts_with("cargo xtask demo"));
     }
 
-    /// It builds everything from nothing, twice.
+    /// Builds everything from nothing, twice.
     #[test]
     #[needs(alone, program = "debootstrap", minutes = 40)]
     fn a_newcomer_gets_through_the_readme() {

@@ -84,8 +84,8 @@ fn artifact(message: &Value) -> Option<Artifact> {
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace());
-    // What `cargo run` says of xtask itself. Build scripts watch these variables (ring's does), and would run again whenever
-    // `cargo test` and `cargo xtask test` take turns.
+    // `cargo run` sets these variables for xtask itself. Build scripts watch them (ring's does), and would
+    // run again whenever `cargo test` and `cargo xtask test` take turns.
     for (name, _) in std::env::vars_os() {
         let is_of_xtask = name
             .to_str()

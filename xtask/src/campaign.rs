@@ -113,8 +113,8 @@ impl Campaign<'_> {
     }
 }
 
-/// What the short form leaves out, unless it is asked for: the example service, which other tests run already, and three guests
-/// more, which take some minutes.
+/// Systems that the short form leaves out, unless they are asked for: the example service, which other tests
+/// run already, and three further guests, which take some minutes.
 const ONLY_ASKED_FOR: [&str; 2] = ["quorum", "vms-inside"];
 
 /// The short form: of one system, or of each.
@@ -124,7 +124,7 @@ fn short(options: &Options) -> Result<ExitCode> {
         None => !ONLY_ASKED_FOR.contains(name),
     };
     let wanted: Vec<&str> = SYSTEMS.iter().map(|(name, _)| *name).filter(wanted).collect();
-    // What must be installed is installed as the user.
+    // Packages are installed as the user.
     let mut chosen = Vec::new();
     let mut skipped = Vec::new();
     for name in wanted {

@@ -71,7 +71,7 @@ fn circles_of(root: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// From each file to the files that it uses, with the names that it uses of them.
+/// For each file the files that it uses, with the names that it uses of them.
 type Uses = BTreeMap<usize, BTreeMap<usize, BTreeSet<String>>>;
 
 /// The files that a file reaches by at least one use.
@@ -95,13 +95,13 @@ struct Program {
     modules: BTreeMap<Names, Module>,
 }
 
-/// One module: a file, or a part of one.
+/// A module: a file, or a part of one.
 #[derive(Default)]
 struct Module {
     file: usize,
-    /// What it defines.
+    /// The names that the module defines.
     defined: BTreeSet<String>,
-    /// What it imports, by the name that it has here; the path begins in this module.
+    /// The paths that it imports, by the names that they have here; a path begins in this module.
     imported: BTreeMap<String, Names>,
     /// Where it imports everything from.
     globs: Vec<Names>,
@@ -190,7 +190,7 @@ impl Program {
                         let whole = |glob: &Names| [&glob[..], rest].concat();
                         let found =
                             module.globs.iter().find_map(|glob| self.file_of(&at, &whole(glob), depth + 1));
-                        // What is in no list is made by a macro.
+                        // A macro makes the names that are in no list.
                         return found.or_else(|| is_inside.then_some(module.file));
                     }
                 }
@@ -230,7 +230,8 @@ impl Module {
             UseTree::Rename(name) => one(whole(&name.ident.to_string()), name.rename.to_string()),
             UseTree::Glob(_) => {
                 if is_private {
-                    // Which names come of it is not known: it is a use of what the module itself defines.
+                    // The names that come of it are not known: it counts as a use of what the module itself
+                    // defines.
                     self.used.insert([&path[..], &["*".to_owned()]].concat());
                 }
                 self.globs.push(path.clone());

@@ -27,7 +27,7 @@ impl Root {
             (Self(folder.join(format!("{name}-{}", std::process::id()))), folder.join(RELEASE));
         if !base.exists() {
             std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-            // Under another name until it is whole.
+            // The root has another name until it is whole.
             let part = base.with_extension("part");
             run_shown(as_root("rm")?.arg("-rf").arg(&part))?;
             run_shown(as_root("debootstrap")?.arg("--variant=minbase").arg(RELEASE).arg(&part).arg(MIRROR))?;
@@ -42,20 +42,20 @@ impl Root {
         &self.0
     }
 
-    /// Runs a command inside: how it ended, and what it said.
+    /// Runs a command inside the root. Returns its exit code and its output.
     ///
     /// # Errors
-    /// It does not start.
+    /// The command does not start.
     pub fn said(&self, words: &[&str]) -> Result<(Option<i32>, String)> {
         let mut chroot: Command = as_root("chroot")?;
         chroot.arg(&self.0).args(words).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
         said(&mut chroot)
     }
 
-    /// Runs a command inside; it must end like this and say this.
+    /// Runs a command inside the root, which must end with an exit code and print a text.
     ///
     /// # Errors
-    /// It ends otherwise, or says something else.
+    /// The command ends otherwise, or prints something else.
     pub fn expect(&self, words: &[&str], code: i32, says: &str) -> Result<()> {
         println!("  in the root: {}", words.join(" "));
         let (ended, text) = self.said(words)?;
@@ -70,7 +70,7 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
-        // What a part of a chore mounted in it is gone with that part's view of mounts.
+        // Mounts that a part of a chore made in the root are gone with that part's view of mounts.
         let gone =
             as_root("rm").and_then(|mut rm| run_shown(rm.args(["-rf", "--one-file-system"]).arg(&self.0)));
         if let Err(error) = gone {
@@ -79,7 +79,7 @@ impl Drop for Root {
     }
 }
 
-/// What a command prints, where a failure is expected and shown by its status.
+/// The exit code and the output of a command, where a failure is expected.
 pub fn said(command: &mut Command) -> Result<(Option<i32>, String)> {
     let shown = words(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting `{shown}`"))?;

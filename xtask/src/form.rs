@@ -11,7 +11,7 @@ pub enum Form {
     Long,
 }
 
-/// What the long form sets.
+/// The variables that the long form sets.
 const LONG: [(&str, &str); 4] = [
     // Tests that take many minutes.
     ("INJECTOR_LONG", "1"),

@@ -17,7 +17,7 @@ const COVERAGE: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// What is fuzzed.
+/// The code that is fuzzed.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Target {
     /// The packet parser
@@ -44,7 +44,7 @@ pub fn fuzz(target: Option<Target>, seconds: u64) -> Result<()> {
     let lanes = std::thread::available_parallelism().map_or(1, usize::from);
     let waiting = Mutex::new(names.into_iter());
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-    // What several say at once is shown when they have ended.
+    // The output of several fuzzers that run at once is shown when they have ended.
     let stderr = if one.is_some() { Stdio::inherit } else { Stdio::piped };
     let lane = || std::iter::from_fn(next).try_for_each(|target| run(&folder, &target, seconds, stderr()));
     std::thread::scope(|scope| {

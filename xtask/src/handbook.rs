@@ -13,7 +13,7 @@ use crate::files::files_below;
 /// The handbook.
 const DOCS: &str = "docs";
 
-/// Where `docs/book.toml` has the book made.
+/// The folder in which `docs/book.toml` has the book made.
 const BOOK: &str = "target/book";
 
 /// Builds the book; fails if mdBook warns, or if a link in the book leads nowhere.
@@ -77,7 +77,7 @@ fn is_chapter(docs: &Path, page: &Path) -> bool {
         || (page.ends_with("index.html") && source.with_file_name("README.md").exists())
 }
 
-/// What a page links to and shows, without what lies elsewhere in the world.
+/// The targets of a page's links and pictures, without those outside this repository.
 fn targets(page: &str) -> impl Iterator<Item = &str> {
     let of = move |attribute: &'static str| {
         page.split(attribute).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0))

@@ -13,9 +13,9 @@ use crate::command::{check_interrupt, words};
 
 /// Where a daemon is.
 pub enum At {
-    /// On this host, with its socket.
+    /// A daemon on this host, with its socket.
     Socket(PathBuf),
-    /// In a guest.
+    /// A daemon in a guest.
     Guest {
         /// The guest, as `--host` takes it.
         host: String,
@@ -25,7 +25,7 @@ pub enum At {
 }
 
 impl At {
-    /// What a command of the client needs to reach it: its option and the option's value.
+    /// The option, and its value, by which a command of the client reaches the daemon.
     pub fn option(&self) -> [OsString; 2] {
         match self {
             Self::Socket(socket) => ["--socket".into(), socket.into()],
@@ -42,7 +42,7 @@ pub struct Injector<'a> {
     pub at: At,
 }
 
-/// What a command of it said.
+/// The exit code and the output of a command.
 pub struct CommandOutput {
     /// Its exit code; -1 if a signal ended it.
     pub code: i32,
@@ -66,8 +66,8 @@ impl CommandOutput {
 }
 
 impl Injector<'_> {
-    /// Has a command, and the programs that it starts, reach the daemon: by its option, by the variable that stands for it, and
-    /// by the folders where programs are looked for.
+    /// Makes a command, and the programs that it starts, reach the daemon: by the command's option, by the
+    /// variable with the same meaning, and by the folders on PATH.
     pub fn reach(&self, command: &mut Command) -> Result<()> {
         let [option, value] = self.at.option();
         let (variable, ssh) = match &self.at {
@@ -107,7 +107,7 @@ impl Injector<'_> {
                     break status;
                 }
                 if let Err(interrupted) = check_interrupt() {
-                    // It may have ended in this moment; either way it is gone after `wait`.
+                    // The command may have ended in this moment; either way it is gone after `wait`.
                     let _ = child.kill();
                     let _ = child.wait();
                     return Err(interrupted);

@@ -123,7 +123,7 @@ impl Chosen {
 pub struct Cluster {
     /// The lab. Dropped, it leaves nothing behind.
     pub lab: Lab,
-    /// What runs, with its version.
+    /// The system that runs, with its version.
     pub version: String,
     system: Box<dyn System>,
     probes: Probes,
@@ -223,7 +223,7 @@ impl Cluster {
     /// Starts the lab's daemons, which end with it, and waits until every endpoint is healthy.
     ///
     /// # Errors
-    /// One does not start, or an endpoint stays unhealthy.
+    /// A daemon does not start, or an endpoint stays unhealthy.
     pub fn start_daemon(&mut self, injector: &Injector<'_>) -> Result<()> {
         match self.system.daemons() {
             Daemons::OnHost => {

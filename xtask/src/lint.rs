@@ -42,7 +42,7 @@ pub fn lint() -> Result<ExitCode> {
     } else {
         println!("Lint: the handbook as a book is skipped: there is no mdbook (cargo install mdbook)");
     }
-    // They are no members of the workspace, so that nothing else notices that a lock file is behind.
+    // These packages are no members of the workspace: nothing else notices that their lock file is behind.
     for (what, manifest) in [
         ("the fuzz targets' lock file", "fuzz/Cargo.toml"),
         ("the lock file of the suite outside the workspace", "clients/rust/Cargo.toml"),
@@ -69,7 +69,7 @@ pub fn lint() -> Result<ExitCode> {
         println!("Lint: licences and sources are skipped: there is no cargo-deny (cargo install cargo-deny)");
     }
     if find_program("cargo-audit").is_some() {
-        // Those outside the workspace, too, which cargo-deny does not know.
+        // Lock files outside the workspace, too, which cargo-deny does not know.
         for lock in ["Cargo.lock", "fuzz/Cargo.lock", "clients/rust/Cargo.lock"] {
             match audit(lock)? {
                 Audited::Clean => println!("Lint: cargo audit of {lock}: clean"),
@@ -95,13 +95,13 @@ pub fn lint() -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// What `cargo audit` says of a lock file.
+/// The result of `cargo audit` for a lock file.
 enum Audited {
     /// No advisory names one of its packages.
     Clean,
-    /// Some do; the report.
+    /// Advisories name some of its packages; the report.
     Vulnerable(String),
-    /// It could not look, for want of its database.
+    /// The audit was not made, for want of its database; the reason.
     Unknown(String),
 }
 
@@ -110,7 +110,7 @@ fn audit(lock: &str) -> Result<Audited> {
     audit.args(["audit", "--json", "--file", lock]).current_dir(workspace());
     let found = audit.output().context("starting cargo audit")?;
     let report = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-    // It fails for both reasons; only one that has looked reports.
+    // cargo audit fails for both reasons, and prints a report only after an audit.
     Ok(if found.status.success() {
         Audited::Clean
     } else if report.starts_with('{') {
@@ -132,7 +132,7 @@ fn ebpf_clippy() -> Result<Command, String> {
     // A folder of its own: another compiler's artifacts would evict the host's.
     clippy.arg("--target-dir").arg(workspace().join("target/ebpf-lint"));
     clippy.args(["--", "--deny", "warnings"]).current_dir(workspace());
-    // As aya-build compiles them.
+    // The programs are compiled as aya-build does it.
     let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
     clippy.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", arch);
     Ok(clippy)

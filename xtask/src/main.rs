@@ -163,7 +163,7 @@ mod tests {
         found
     }
 
-    /// What is typed ends at a backtick, a comment or the end of the line. `NAME` represents a system.
+    /// A typed command ends at a backtick, a comment or the end of the line. `NAME` represents a system.
     #[test]
     fn chores_that_documents_name_are_read() {
         let mut faults = Vec::new();

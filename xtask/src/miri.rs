@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::command::{check_interrupt, run_for_at_most, run_shown, workspace};
 use crate::toolchain::NIGHTLY;
 
-/// What is interpreted: packages, and which of their tests.
+/// The code that Miri interprets: packages, and a filter of their tests.
 const TESTS: [(&str, &str); 2] = [("injector-common", ""), ("injector-core", "config::place")];
 
 /// How long the component may take to come.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::command::workspace;
 
-/// What stands between two fences.
+/// A fenced block.
 pub struct Block {
     /// The words behind the fence that opens it.
     pub info: String,

@@ -112,7 +112,7 @@ pub fn results(options: &Options) -> Result<ExitCode> {
             Choice { peers: part.peers, version: part.version.map(str::to_owned), probes: part.probes };
         Chosen::install(part.system, &choice)
     };
-    // What must be installed is installed as the user.
+    // Packages are installed as the user.
     for part in &parts {
         chosen(part)?;
     }
@@ -162,14 +162,14 @@ const KEPT: [&str; 4] = ["campaign.json", "trials.jsonl", "summary.json", "repor
 
 /// Copies what is kept of a run, with its report as text.
 fn keep(programs: &Programs, run: &Path, to: &Path) -> Result<()> {
-    // Under another name until it is whole.
+    // The files are under another name until they are complete.
     let part = to.with_extension("part");
     let _ = fs::remove_dir_all(&part);
     fs::create_dir_all(&part).with_context(|| format!("creating {}", part.display()))?;
     for file in KEPT {
         fs::copy(run.join(file), part.join(file)).with_context(|| format!("keeping {file}"))?;
     }
-    // What is kept names no folder of the machine that made it.
+    // A stored result names no folder of the machine that made it.
     let page = part.join("report.html");
     let text = fs::read_to_string(&page).context("reading the report")?;
     fs::write(&page, text.replace(&format!("{}/", workspace().display()), ""))

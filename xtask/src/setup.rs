@@ -19,7 +19,7 @@ mod python;
 pub mod restate;
 pub mod tree;
 
-/// What a chore needs.
+/// A need of a chore.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Need {
     /// Building: the eBPF toolchain.
@@ -73,7 +73,7 @@ pub fn setup(needs: &[Need]) -> Result<()> {
             Need::Dist => dist()?,
             Need::Debian => Packages::default()
                 .program("debootstrap", "debootstrap")
-                // Without it debootstrap verifies nothing, as on Ubuntu.
+                // Without this keyring debootstrap verifies nothing, as on Ubuntu.
                 .missing_file("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring")
                 .program("ip", "iproute2")
                 .install("trying packages out")?,
@@ -98,9 +98,10 @@ const OF_TESTS: &[(&str, &str)] = &[
     ("keepalived", "keepalived"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
-    // With what runs its containers and makes their networks.
+    // Podman with the programs that run its containers and make their networks.
     ("podman", "podman netavark runc iptables"),
-    // It is Redis itself. The package `redis-server` has a second name of it, and starts a server on this machine.
+    // This program is Redis itself. The package `redis-server` has a second name of it, and starts a server
+    // on this machine.
     ("redis-check-rdb", "redis-tools"),
     ("runc", "runc"),
     ("script", "bsdutils"),
@@ -126,7 +127,7 @@ fn of_tests(programs: &[&str]) -> Result<Packages> {
 pub fn programs(wanted: &BTreeSet<&str>) -> Result<()> {
     for program in wanted {
         let installed = match *program {
-            // More than a package: see there.
+            // Java takes more than a package: see `clients`.
             "java" => clients(),
             "python3" => Ok(python::python()),
             injector_lab::BOOT_GUEST => vm().and_then(|missing| guest::guest().map(|()| missing)),
@@ -203,7 +204,7 @@ fn dist() -> Result<bool> {
     Ok(true)
 }
 
-/// What boots a kernel, and what puts a file system for it together.
+/// Installs QEMU, and the tools that make a file system for a kernel.
 fn vm() -> Result<bool> {
     ensure!(
         std::env::consts::ARCH == "x86_64",
@@ -263,7 +264,8 @@ fn linker() -> Result<()> {
 fn nightly() -> Result<()> {
     let mut rustup = Command::new("rustup");
     rustup.args(["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "rust-src"]);
-    // Behind a wall that swallows packets rustup would try for many minutes. A slow line takes some for 150 MB.
+    // A firewall that swallows packets would have rustup try for many minutes. A slow line takes some for 150
+    // MB.
     rustup.arg("--no-self-update").env("RUSTUP_MAX_RETRIES", "1").env("RUST_BACKTRACE", "0");
     run_for_at_most(Duration::from_mins(5), &mut rustup)
 }
@@ -277,7 +279,8 @@ fn debian_compiler() -> Result<()> {
     run_shown(Command::new("rustup").args(["toolchain", "link", LINKED, "/usr"]))
 }
 
-/// From its source where the distribution has the right LLVM, else the project's own static release.
+/// Installs bpf-linker from its source where the distribution has the right LLVM, else the project's own
+/// static release.
 fn bpf_linker() -> Result<()> {
     let prefix = PathBuf::from(format!("/usr/lib/llvm-{LLVM}"));
     let from_source = || -> Result<()> {
@@ -289,9 +292,10 @@ fn bpf_linker() -> Result<()> {
         let mut cargo = Command::new("cargo");
         cargo.args(["install", "bpf-linker", "--version", BPF_LINKER_VERSION, "--locked"]);
         cargo.args(["--no-default-features", "--features", &format!("llvm-{LLVM}"), "--root"]);
-        // It would be built with all of its debug information; a short build is worth more here than a fast linker.
+        // The linker would be built with all of its debug information; a short build is worth more here than
+        // a fast linker.
         cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
-        // Without the prefix it would be linked against no LLVM at all.
+        // Without the prefix the linker would be linked against no LLVM at all.
         run_shown(cargo.arg(toolchain::installed_linker_dir()).env("LLVM_PREFIX", &prefix))
     };
     from_source().or_else(|error| {
@@ -313,7 +317,7 @@ fn bpf_linker_release() -> Result<()> {
     curl.args(["-fsSL", "--connect-timeout", "10", "--max-time", "120", "-o"]).arg(&archive).arg(url);
     run_shown(&mut curl)?;
     run_shown(Command::new("tar").arg("--zstd").arg("-xf").arg(&archive).arg("-C").arg(&folder))?;
-    // A release that does not run here must not look like one that does.
+    // A release that does not run here must not pass for one that does.
     output(Command::new(folder.join("bpf-linker")).arg("--version")).inspect_err(|_| {
         let _ = std::fs::remove_dir_all(&folder);
     })?;

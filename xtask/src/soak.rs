@@ -11,7 +11,7 @@ use crate::build::{artifacts, cargo};
 use crate::command::{as_root, check_interrupt, is_root, output, run, workspace};
 use crate::setup::{Need, setup};
 
-/// What is worn down.
+/// A load that runs for long.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Soak {
     /// 210 faults at drawn steps of the daemon's life
@@ -86,7 +86,7 @@ impl Soak {
 /// Runs one soak, or all of them.
 ///
 /// # Errors
-/// If one fails, or can't be run.
+/// A soak fails, or can't be run.
 pub fn soak(which: &[Soak]) -> Result<ExitCode> {
     setup(&[Need::Build, Need::Network])?;
     let folder = workspace().join("docs/results");
@@ -100,7 +100,8 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
                 .current_dir(workspace()),
         )?;
         let form = soak.form();
-        // By itself: `cargo test --examples` makes tests of the examples, not the programs that the soaks start.
+        // The examples are built apart: `cargo test --examples` makes tests of them, not the programs that
+        // the soaks start.
         run(cargo().args(["build", "--package", "injector", "--examples"]))?;
         let built =
             artifacts(cargo().args(["test", "--package", "injector", "--test", form.program, "--no-run"]))?;
@@ -127,7 +128,7 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was run, when and where.
+/// The head of a result: what was run, when and where.
 fn head(soak: Soak, commit: &str) -> Result<String> {
     let reported = |program: &str, words: &[&str]| {
         output(Command::new(program).args(words).current_dir(workspace())).map(|text| text.trim().to_owned())

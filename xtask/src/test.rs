@@ -65,7 +65,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     let mut count = Count::default();
 
     let mut programs = paired(&chosen, &built, &mut count);
-    // What takes longest begins first, so that no lane waits for it alone.
+    // The slowest programs begin first, so that no lane waits for one of them at the end.
     programs.sort_by_key(|(target, _)| std::cmp::Reverse(target.minutes()));
     let (mut alone, mut together) = (VecDeque::new(), VecDeque::new());
     for (target, artifact) in programs {
@@ -167,7 +167,7 @@ fn compare(target: &Target, artifact: &Artifact, count: &mut Count) -> Result<()
     Ok(())
 }
 
-/// What is the same for all programs of a run.
+/// The settings that all programs of a run share.
 struct Run {
     form: Form,
     log: SkipLog,
@@ -178,7 +178,7 @@ impl Run {
     /// The command that runs some tests of a target.
     fn command(&self, some: &Target, all: &Target, artifact: &Artifact) -> Result<Command> {
         let package = &artifact.package;
-        // Without sudo, those that need root skip themselves.
+        // Without sudo, tests that need root skip themselves.
         let mut command = if some.needs_root() && !is_root() && find_program("sudo").is_some() {
             let mut command = as_root("env")?;
             // sudo cleans the environment.

@@ -1,4 +1,5 @@
-//! Which toolchain builds the eBPF programs. Shared with `injector/build.rs`, so: the standard library alone.
+//! The toolchain that builds the eBPF programs. Shared with `injector/build.rs`, so: the standard library
+//! alone.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ pub const LINKED: &str = "debian";
 /// The version of `bpf-linker` that set-up installs.
 pub const BPF_LINKER_VERSION: &str = "0.13.0";
 
-/// What is needed to build for `bpfel-unknown-none`.
+/// The tools that build for `bpfel-unknown-none`.
 pub struct EbpfToolchain {
     /// The toolchain's name, for `rustup run`.
     pub name: String,

@@ -28,7 +28,7 @@ pub fn measure(injector: &Injector<'_>, options: &[String], folder: &Path, lab: 
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let records = folder.join("trials.jsonl");
     let read = || std::fs::read_to_string(&records).unwrap_or_default();
-    // What a campaign that is resumed has made already.
+    // The trials that a resumed campaign has made already are not printed.
     let mut printed = read().lines().count();
     println!("\nMilliseconds from the heal.\n\n{}", header());
     let mut child = command.spawn().with_context(|| format!("starting `{}`", words(&command)))?;
@@ -63,7 +63,7 @@ pub fn below_workspace(path: &Path) -> &Path {
     path.strip_prefix(workspace()).unwrap_or(path)
 }
 
-/// What an exit code of `injector measure` says.
+/// The meaning of an exit code of `injector measure`, in words.
 pub fn verdict(code: u8) -> &'static str {
     match code {
         0 => "every trial recovered",
@@ -75,7 +75,7 @@ pub fn verdict(code: u8) -> &'static str {
 /// Makes a folder `target/<of>/run-N`, with the next free number.
 ///
 /// # Errors
-/// It can't be made.
+/// The folder can't be made.
 pub fn run_folder(of: &str) -> Result<PathBuf> {
     let runs = workspace().join("target").join(of);
     std::fs::create_dir_all(&runs).with_context(|| format!("creating {}", runs.display()))?;
@@ -105,7 +105,7 @@ pub fn report(injector: &Injector<'_>, folder: &Path) -> Result<PathBuf> {
 /// has written would be in the way of `cargo clean`.
 ///
 /// # Errors
-/// It can't be given.
+/// The owner of a path can't be read or changed.
 pub fn give_back(path: &Path) -> Result<()> {
     let owner = std::fs::metadata(workspace()).context("looking at the workspace")?;
     let mut all = vec![path.to_owned()];

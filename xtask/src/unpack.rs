@@ -11,7 +11,7 @@ use crate::command::run_shown;
 /// Downloads packages and unpacks them into one tree, which is at its place only once it is `finish`ed.
 pub fn unpack(names: &[&str], to: &Path, finish: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let cache = to.parent().context("a cache is a folder")?;
-    // Under another name until it is whole.
+    // The tree is under another name until it is whole.
     let part = cache.join(format!("part-{}", std::process::id()));
     fs::create_dir_all(&part).with_context(|| format!("creating {}", part.display()))?;
     let done = unpack_into(names, &part).and_then(|()| finish(&part.join("tree"))).and_then(|()| {

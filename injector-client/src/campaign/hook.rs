@@ -12,7 +12,7 @@ use injector_core::api::{RecoveryRecord, Trial};
 /// The record that a hook may read, in the run directory.
 const RECORD: &str = "hook-record.json";
 
-/// What a hook gets as variables of its environment.
+/// The variables that a hook gets in its environment.
 pub struct HookVariables<'a> {
     /// The trial.
     pub trial: Trial,

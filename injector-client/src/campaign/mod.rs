@@ -39,7 +39,7 @@ const SUMMARY_EVERY: usize = 10;
 /// Why a campaign can't be run, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum CampaignError {
-    /// What is asked for can't be meant.
+    /// The settings contradict each other, or a value is out of range.
     #[error(transparent)]
     Usage(#[from] SpecError),
     /// A trial could not be run to its end.
@@ -66,7 +66,7 @@ pub enum CampaignEnd {
     Interrupted(i32),
 }
 
-/// What is reported while a campaign runs.
+/// An event that is reported while a campaign runs.
 pub enum CampaignEvent<'a> {
     /// A trial begins to wait for healthy endpoints.
     Waiting(Trial),
@@ -76,7 +76,7 @@ pub enum CampaignEvent<'a> {
     Record(Box<RecoveryRecord>),
     /// A trial was not made.
     NotMade(Trial, &'a str),
-    /// Something that does not end the campaign.
+    /// A warning, which does not end the campaign.
     Warning(&'a str),
 }
 
@@ -87,7 +87,7 @@ pub struct TrialCounts {
     pub made: u64,
     /// Decided ones.
     pub decided: u64,
-    /// Of these, beyond the deadline.
+    /// Trials beyond the deadline.
     pub beyond: u64,
     /// The exact 95 % interval of their share.
     pub interval: Option<[f64; 2]>,
@@ -115,9 +115,9 @@ struct AppliedTrial {
 enum TrialStart {
     /// Its cut was applied.
     Cut(Box<AppliedTrial>),
-    /// It has its final record: a role could not be resolved, and nothing was cut.
+    /// The trial has its final record: a role could not be resolved, and nothing was cut.
     Failed(Box<RecoveryRecord>),
-    /// It was not made.
+    /// The trial was not made; the reason.
     NotMade(String),
 }
 
@@ -125,7 +125,7 @@ enum TrialStart {
 pub struct Options {
     /// The daemon.
     pub address: Address,
-    /// What is asked for.
+    /// The settings that the user asks for.
     pub spec: CampaignSpec,
     /// The run directory.
     pub out: PathBuf,
@@ -154,11 +154,11 @@ impl Measure {
         let seed = injector_core::model::seed::drawn(rand::random());
         let systems = spec.systems.clone();
         let (settings, conduct) = spec.into_settings(&status, seed)?;
-        // What the daemon would refuse is found before a folder is made.
+        // A request that the daemon would refuse is found before a folder is made.
         for cell in &settings.cells {
             let wanted = request(&settings, cell, Trial { index: 0, attempt: 1 });
             match runner.client().dry_run("campaign", &wanted).await {
-                // It may be resolved by the time of a trial.
+                // The role may be resolvable at the time of a trial.
                 Err(ClientError::Problem(problem)) if problem.code == Code::RoleUnresolved => {}
                 tried => drop(tried.map_err(TrialError::from)?),
             }
@@ -175,7 +175,7 @@ impl Measure {
             Self { runner, prefix: prefix(&options.out), dir, settings, conduct, progress, trials };
         measure.runner.heal_all_of(&measure.prefix).await?;
         if options.resume {
-            // What was given up is not any more.
+            // The stored summary may say that the campaign was given up, which no longer holds.
             measure.summarize(None)?;
         }
         Ok(measure)
@@ -186,7 +186,7 @@ impl Measure {
         &self.settings
     }
 
-    /// What was found of an earlier run.
+    /// The trials that an earlier run has made.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -203,7 +203,7 @@ impl Measure {
         }
     }
 
-    /// Of each decided trial in order, whether it was beyond the deadline.
+    /// Whether each decided trial, in order, was beyond the deadline.
     fn beyond(&self) -> impl Iterator<Item = bool> {
         let settled = stats::trial::Instant::Settled;
         self.trials.values().filter_map(move |trial| trial.beyond(&trial.cluster, settled, trial.deadline_ns))
@@ -226,7 +226,7 @@ impl Measure {
         self.run_with(&mut blocks, signal, report).await
     }
 
-    /// As [`Self::run`], with the trials that a strategy names.
+    /// [`Self::run`] with the trials that a strategy names.
     pub async fn run_with(
         &mut self,
         strategy: &mut impl Strategy,
@@ -464,7 +464,7 @@ fn request(settings: &Settings, cell: &Cell, trial: Trial) -> PartitionRequest {
 async fn interrupted(signal: &mut watch::Receiver<Option<i32>>) -> i32 {
     match signal.wait_for(Option::is_some).await {
         Ok(caught) => caught.unwrap_or_default(),
-        // Nobody is left to send one.
+        // There is no sender any more.
         Err(_) => std::future::pending().await,
     }
 }
@@ -494,7 +494,7 @@ fn now() -> WallNs {
     WallNs(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// What the names of a run's partitions begin with: the directory's name, and a digest of where it is.
+/// The prefix of the names of a run's partitions: the directory's name, and a digest of where it is.
 fn prefix(out: &Path) -> String {
     let path = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -1,16 +1,16 @@
-//! What a campaign tries next.
+//! Strategies: the rules that decide what a campaign tries next.
 
 use std::collections::VecDeque;
 
 use injector_core::api::RecoveryRecord;
 use injector_core::clock::Span;
 
-/// One trial to run.
+/// A trial to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The trial's index.
     pub index: u64,
-    /// Which of the campaign's cells it cuts.
+    /// The index of the campaign's cell that the trial cuts.
     pub cell: usize,
 }
 

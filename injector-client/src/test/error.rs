@@ -23,10 +23,10 @@ pub enum GuardError {
     NotInForce {
         /// The partition.
         name: String,
-        /// What ended it, or which link leaked.
+        /// The reason: what ended it, or which link leaked.
         why: String,
     },
-    /// It was not settled in time, or that is not known.
+    /// The system did not settle in time, or it is not known whether it did.
     #[error(transparent)]
     NotRecovered(#[from] Box<NotRecovered>),
     /// This process can't keep the connection to the daemon.

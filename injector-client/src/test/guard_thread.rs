@@ -16,13 +16,13 @@ use crate::{Address, Client, ClientError};
 /// How long a drop waits for its heal. The broken connection heals as well.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the thread is asked.
+/// A request to the thread.
 enum Ask {
     Heal(Reply<Healed>),
     Recovery(Duration, Reply<RecoveryRecord>),
 }
 
-/// Where an answer goes.
+/// The channel that an answer goes to.
 type Reply<T> = oneshot::Sender<Result<T, GuardError>>;
 
 /// An answer that is awaited, or waited for.
@@ -63,7 +63,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     block_until(future, None).unwrap_or_else(|| unreachable!("there is no deadline"))
 }
 
-/// The same; `None` at the deadline.
+/// [`block_on`] with a deadline; `None` if it passes first.
 fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
     let waker = Arc::new(Unpark(std::thread::current())).into();
     let mut context = Context::from_waker(&waker);
@@ -111,10 +111,10 @@ impl GuardThread {
         self
     }
 
-    /// What was cut.
+    /// The partition as it was applied.
     ///
     /// # Panics
-    /// Nothing was; a guard is made only of what holds something.
+    /// The guard holds no partition yet; a guard is handed out only once it holds one.
     pub(super) fn view(&self) -> &PartitionView {
         self.view.as_ref().expect("a guard holds a partition")
     }
@@ -189,7 +189,7 @@ async fn keep(
             }
             Ask::Recovery(timeout, sender) => {
                 let (address, name, generation) = (address.clone(), name.to_owned(), view.generation);
-                // On a connection of its own: this one stays free for the heal.
+                // The record is read on a connection of its own: this one stays free for the heal.
                 tokio::spawn(async move {
                     let record = async {
                         let mut client = Client::open(&address).await?;
@@ -207,7 +207,7 @@ async fn heal(client: &mut Client, applied: &PartitionView) -> Result<Healed, Gu
     let unknown = |error| forgotten(name, error);
     let before = client.partition(name).await.map_err(unknown)?;
     if before.generation != applied.generation {
-        // It was healed, and the name is somebody else's now: that one is not ours to heal.
+        // The partition was healed, and its name is in use again: we may not heal the new partition.
         return Err(GuardError::NotInForce {
             name: name.clone(),
             why: "it was healed, and another client has its name".to_owned(),

@@ -11,7 +11,7 @@ use injector_core::clock::Span;
 pub struct NotRecovered {
     /// The bound, from the heal on.
     pub within: Duration,
-    /// What the daemon knows.
+    /// The daemon's record.
     pub record: RecoveryRecord,
 }
 

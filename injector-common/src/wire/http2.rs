@@ -10,7 +10,7 @@
 
 use crate::packet::Bytes;
 
-/// How many frames of one segment are looked at.
+/// The most frames of one segment that are read.
 pub const MAX_FRAMES: u32 = 8;
 
 const HEAD: u32 = 9;
@@ -26,23 +26,23 @@ const END_STREAM: u8 = 0x1;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// What a frame says of its stream.
+/// The part of a frame that matters for its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     /// `:status 200`, and more to come.
     Opened,
     /// DATA that is not empty.
     Data,
-    /// Nothing of interest.
+    /// Any other content.
     Nothing,
 }
 
-/// One frame.
+/// A frame of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Its stream.
     pub stream: u32,
-    /// What it says.
+    /// The part of the frame's content that matters for its stream.
     pub said: Said,
     /// Where the next one begins.
     pub next: u32,
@@ -173,7 +173,7 @@ fn says_200<B: Bytes>(bytes: &B, body: u32, end: u32, flags: u8) -> bool {
         // A literal value under the name of the static entries 8 to 14: indexed, not indexed, never indexed.
         0x48..=0x4e | 0x08..=0x0e | 0x18..=0x1e => match bytes.read::<4>(at + 1) {
             Some([3, b'2', b'0', b'0']) => at + 5 <= end,
-            // The same by the Huffman code.
+            // `200` by the Huffman code.
             Some([0x82, 0x10, 0x01, _]) => at + 4 <= end,
             Some(_) => false,
             None => bytes.read::<3>(at + 1) == Some([0x82, 0x10, 0x01]) && at + 4 <= end,

@@ -124,7 +124,7 @@ pub enum NameSource {
 }
 
 impl NameSource {
-    /// For people.
+    /// The source in words, for people.
     pub fn words(self) -> &'static str {
         match self {
             Self::Listed => "listed",

@@ -1,4 +1,4 @@
-//! What happened, as the event stream reports it.
+//! The events that the event stream reports.
 
 use std::fmt;
 
@@ -148,7 +148,7 @@ pub enum ConfigOutcome {
 }
 
 impl ConfigOutcome {
-    /// For people.
+    /// The outcome in words, for people.
     pub fn words(self) -> &'static str {
         match self {
             Self::InForce => "in force",

@@ -286,12 +286,12 @@ impl ShapePair {
     }
 }
 
-/// Who had which role, as it follows a shape; nothing without roles.
+/// The peers of each role as a suffix of a shape; empty without roles.
 pub fn role_suffix(roles: &RolePeers) -> String {
     if roles.is_empty() { String::new() } else { format!(" ({})", role_words(roles)) }
 }
 
-/// Who had which role, in words.
+/// The peers of each role, in words.
 pub fn role_words(roles: &RolePeers) -> String {
     let held = roles.iter().map(|(role, peers)| format!("{ROLE_SIGN}{role} = {}", joined(peers, ",")));
     held.collect::<Vec<_>>().join(", ")

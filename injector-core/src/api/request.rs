@@ -1,4 +1,4 @@
-//! What is asked: partitions, and how they start.
+//! The requests for partitions, and how partitions start.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What a partition's verdict takes into account, beside what was seen.
+//! The options that decide what a partition's verdict takes into account, beside what was seen.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ verdict_fields! {
 }
 
 impl VerdictOptions {
-    /// These where they say something, else the others.
+    /// These options, with `other` for each that is not set here.
     #[must_use]
     pub fn over(self, other: Self) -> Self {
         Self {

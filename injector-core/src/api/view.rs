@@ -1,4 +1,4 @@
-//! What is answered: stamps, heals, partitions, the daemon itself.
+//! The answers of the API: stamps, heals, partitions, the daemon itself.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What makes a partition or its record doubtful: a code for programs, a sentence for people.
+//! Warnings that make a partition or its record doubtful: a code for programs, a sentence for people.
 
 use std::fmt;
 

@@ -79,7 +79,7 @@ pub fn read(path: &Path) -> Result<CampaignSpec, ConfigErrors> {
 
 /// A campaign file that is complete by itself.
 pub struct Whole {
-    /// What it says.
+    /// The settings that the file gives.
     pub spec: CampaignSpec,
     file: String,
     text: String,
@@ -132,8 +132,8 @@ fn at(text: &str, path: &str) -> Option<(usize, usize)> {
     config::place_of(text, path).or(Some((1, 1)))
 }
 
-/// What the parser says, in the words of a config's faults; and whether it is about the key itself. It repeats path and place,
-/// which have fields of their own.
+/// The parser's message in the words of a config's faults, and whether the message is about the key itself.
+/// Path and place are left out, since a fault has fields for them.
 fn words(text: &str, path: &str) -> (String, bool) {
     let text = match text.rsplit_once(" at line ") {
         Some((what, place)) if place.chars().all(|c| c.is_ascii_digit() || " column".contains(c)) => what,
@@ -354,7 +354,7 @@ trials: 40
             assert!(error.contains(expected) && error.starts_with("c.yaml:"), "{text}: {error}");
             assert!(error[7..].starts_with(|c: char| c.is_ascii_digit()), "{text}: no line in {error}");
         }
-        // What only the values together show has its place too, where the file is checked by itself.
+        // A fault that only the values together show has its place too, where the file is checked by itself.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.yaml");
         for (text, expected) in [

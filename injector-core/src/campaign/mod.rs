@@ -1,4 +1,4 @@
-//! What a campaign is: its specification, from a file or the command line, and the order of its trials.
+//! A campaign's specification, from a file or the command line, and the order of its trials.
 
 pub mod file;
 pub mod order;

@@ -1,5 +1,5 @@
-//! Which cell a trial belongs to, and what it draws: functions of (seed, trial) alone, so that a resumed campaign
-//! continues with the trials that it would have made.
+//! The order of trials: the cell that a trial belongs to, and its draws, are functions of (seed, trial)
+//! alone, so that a resumed campaign continues with the trials that it would have made.
 
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::model::seed;
 
-/// What a draw is for; each purpose has a generator of its own.
+/// The purpose of a draw; each purpose has a generator of its own.
 #[derive(Clone, Copy)]
 enum Purpose {
     Order = 1,
@@ -51,7 +51,7 @@ mod tests {
             assert_eq!(order.iter().copied().collect::<BTreeSet<_>>(), (0..4).collect(), "{order:?}");
             orders.insert(order);
         }
-        // Of 24 orders 40 blocks show about 20.
+        // 40 blocks show about 20 of 24 orders.
         assert!(orders.len() > 10, "{} orders", orders.len());
     }
 
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_trial_draws_from_seed_and_index_alone() {
         let seeds: Vec<u64> = (0..500).map(|trial| partition_seed(3, trial)).collect();
-        // In any order, as after a resumption.
+        // Any order gives the same cells, as after a resumption.
         for trial in [499, 0, 250] {
             assert_eq!(partition_seed(3, trial), seeds[trial as usize]);
         }

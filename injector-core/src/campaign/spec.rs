@@ -1,4 +1,4 @@
-//! What a campaign is asked to do: the wishes of a file and of the command line, made definite.
+//! The specification of a campaign: settings of a file and of the command line, made definite.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub struct CampaignSpec {
     pub trials: Option<u64>,
     /// Drawn if missing.
     pub seed: Option<u64>,
-    /// From the heal; the daemon's if missing.
+    /// The deadline from the heal; the daemon's if missing.
     pub deadline: Option<Span>,
     /// The pause after each record.
     pub cooldown: Option<Span>,

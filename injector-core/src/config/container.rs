@@ -16,7 +16,7 @@ pub enum ContainerRef {
         project: String,
         /// The service.
         service: String,
-        /// Which of the service's containers, from 1; `None` if there is only one.
+        /// The number of the container within the service, from 1; `None` if there is only one.
         number: Option<u32>,
     },
 }
@@ -44,7 +44,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The sockets to look for, the best first.
+    /// The engine's sockets to try, the best first.
     pub fn sockets(&self) -> Vec<&Path> {
         match self {
             Self::Usual => ENGINE_SOCKETS.iter().map(Path::new).collect(),
@@ -53,7 +53,7 @@ impl Engine {
     }
 }
 
-/// Which containers are peers, each by its name: those that have all of these labels.
+/// The labels of the containers that are peers, each by its name: a container must have all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     /// Labels, each with its value if only one value is meant.

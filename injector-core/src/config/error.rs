@@ -1,10 +1,10 @@
-//! What is wrong with a config: every fault at once, each with its place and its remedy.
+//! The faults of a config: all at once, each with its place and its remedy.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// One fault of a config file.
+/// A fault of a config file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 pub struct ConfigError {
     /// The file, as the user named it.
@@ -13,9 +13,9 @@ pub struct ConfigError {
     pub line: Option<usize>,
     /// The column in characters, from 1.
     pub column: Option<usize>,
-    /// Where in the config: `peers.n2.addresses[1]`; empty for the file as a whole.
+    /// The path of the value in the config: `peers.n2.addresses[1]`; empty for the file as a whole.
     pub path: String,
-    /// What is wrong.
+    /// The fault, in words.
     pub what: String,
     /// What to do about it.
     pub remedy: String,

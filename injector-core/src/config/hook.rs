@@ -1,4 +1,5 @@
-//! Which hook of the kernel an interface is attached to: one entry for each, from the config's word to its meaning.
+//! The hooks of the kernel that an interface is attached to: one entry for each, from the config's word to
+//! its meaning.
 
 use schemars::JsonSchema;
 

@@ -1,4 +1,4 @@
-//! From a file to a [`Config`], and from its sources to its secrets.
+//! Makes a [`Config`] of a file, and fetches its secrets.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -32,7 +32,7 @@ impl Config {
     /// config.
     ///
     /// # Errors
-    /// Every source that gives none.
+    /// Every source that can't be read or gives nothing usable.
     pub fn fetch_secrets(&mut self, name: &str) -> Result<(), ConfigErrors> {
         let mut errors: Vec<ConfigError> = Vec::new();
         let probes = self
@@ -100,7 +100,7 @@ impl Config {
     /// before roles are asked.
     ///
     /// # Errors
-    /// What can't be built of it.
+    /// Why the shape can't be built.
     pub fn can_build(&self, shape: &Shape, direction: Direction) -> Result<(), TopologyError> {
         let shape = match shape {
             Shape::Preset(name) => self.presets.get(name).ok_or_else(|| {
@@ -159,7 +159,7 @@ pub(crate) fn check_form(text: &str, file: &str, usage: &str) -> Result<(), Conf
     if report.count() == 0 { Ok(()) } else { Err(report.into_errors()) }
 }
 
-/// Where no engine is asked.
+/// Asks no engine, for callers without one.
 fn nobody(_: &Engine, _: &Selector) -> Result<Vec<String>, (String, String)> {
     Err((
         "no engine is asked here which containers there are".to_owned(),

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 
 use super::Netns;
 
-/// What a peer on this machine is known by.
+/// A peer on this machine, and how its sockets are identified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalPeer {
-    /// What distinguishes its sockets from others'.
+    /// The key that distinguishes its sockets from others'.
     pub by: LocalBy,
     /// The network namespace of its sockets; `None` is the daemon's own.
     pub netns: Option<Netns>,
 }
 
-/// What distinguishes the sockets of a peer on this machine from others'.
+/// The key that distinguishes the sockets of a peer on this machine from others'.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalBy {
     /// The ports that its processes listen on.
@@ -48,7 +48,7 @@ pub enum Listen {
     Port(u16),
     /// Every port of an address.
     Address(IpAddr),
-    /// One port of one address.
+    /// A port of one address.
     At(IpAddr, u16),
 }
 

@@ -1,4 +1,4 @@
-//! What probes, and roles that are asked over HTTP, are made of: requests, targets, TLS and expected answers.
+//! The parts of probes, and of roles that are asked over HTTP: requests, targets, TLS and expected answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::answer::{scalar, shown};
 /// Host names and the address that each was resolved to, once, before the config was put in force.
 pub type Hosts = BTreeMap<String, IpAddr>;
 
-/// Which addresses a probe goes to, where a peer or a host name has several.
+/// The family of the address that a probe goes to, where a peer or a host name has several addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4 alone.
@@ -105,7 +105,7 @@ impl fmt::Display for Target {
 /// How a probe speaks TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// Which servers it trusts.
+    /// The servers that it trusts.
     pub trust: Trust,
     /// The certificate that it shows to servers that ask for one.
     pub identity: Option<Identity>,
@@ -113,14 +113,14 @@ pub struct Tls {
     pub server_name: Option<String>,
 }
 
-/// Which servers a probe trusts.
+/// The servers that a probe trusts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Those with a certificate of an authority that this host trusts.
+    /// Servers whose certificate an authority that this host trusts has signed.
     Host,
-    /// Those with a certificate of one of these authorities.
+    /// Servers whose certificate one of these authorities has signed.
     Ca(PemFile),
-    /// Any: `insecure`.
+    /// Any server: `insecure`.
     Anyone,
 }
 
@@ -142,7 +142,7 @@ impl Tls {
     }
 }
 
-/// In words, with files by their paths.
+/// The TLS settings in words, with files by their paths.
 impl fmt::Display for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.trust {
@@ -167,7 +167,7 @@ pub struct PemFile {
     content: Option<Arc<str>>,
 }
 
-/// What a key in a file may not be.
+/// Marks of a key that is encrypted, which is refused.
 const ENCRYPTED: [&str; 2] = ["BEGIN ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"];
 
 impl PemFile {
@@ -181,7 +181,7 @@ impl PemFile {
         &self.path
     }
 
-    /// What it has, if [`Self::fetch`] has read it.
+    /// The file's content, or an empty string until [`Self::fetch`] has read it.
     pub fn content(&self) -> &str {
         self.content.as_deref().unwrap_or_default()
     }
@@ -189,7 +189,7 @@ impl PemFile {
     /// Reads it; `key` is its key in the config.
     ///
     /// # Errors
-    /// What is wrong with it, and what to do. No part of its content.
+    /// The fault of the file, and what to do about it. Neither has any part of the content.
     pub fn fetch(&mut self, key: &str) -> Result<(), (String, String)> {
         let path = self.path.display();
         let (wanted, label) = if key == "key" {
@@ -231,10 +231,10 @@ impl fmt::Debug for PemFile {
     }
 }
 
-/// Which answers are successes.
+/// The answers that are successes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpExpect {
-    /// Their statuses.
+    /// The statuses of successes.
     pub status: Statuses,
     /// A text that their bodies contain.
     pub body_contains: Option<Text>,
@@ -277,7 +277,7 @@ impl Statuses {
         })
     }
 
-    /// The same statuses in one order.
+    /// These statuses in one order: equal sets are equal then.
     pub(super) fn canonical(&self) -> Self {
         let mut statuses = self.0.clone();
         statuses.sort_by_key(|status| match *status {
@@ -318,29 +318,29 @@ pub struct JsonValue {
 /// Why an answer does not have a [`JsonValue`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// It is no JSON.
+    /// The body is not JSON.
     #[error("the body is not JSON ({0})")]
     NotJson(String),
     /// There is nothing at the pointer.
     #[error("the body has nothing at {0}")]
     Nothing(String),
-    /// There is something else.
+    /// Another value is at the pointer.
     #[error("{pointer} is {found}, expected \"{expected}\"")]
     Other {
         /// The pointer.
         pointer: String,
-        /// What is there, shortened.
+        /// The value at the pointer, shortened.
         found: String,
-        /// What is expected.
+        /// The value that is expected.
         expected: String,
     },
 }
 
 impl JsonValue {
-    /// Looks for the value in a body.
+    /// Reads the value at the pointer and compares it with the expected one.
     ///
     /// # Errors
-    /// What is there instead.
+    /// Why the body does not match, with the value that it has instead.
     pub fn check(&self, body: &[u8]) -> Result<(), JsonError> {
         let json: Value =
             serde_json::from_slice(body).map_err(|error| JsonError::NotJson(shown(&error.to_string())))?;
@@ -359,12 +359,12 @@ impl JsonValue {
     }
 }
 
-/// What is sent over a connection, and how the answer begins.
+/// The bytes that are sent over a connection, and how the answer begins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exchange {
-    /// What is sent; empty for servers that speak first.
+    /// The bytes that are sent; empty for servers that speak first.
     pub send: Text,
-    /// What a success begins with.
+    /// The beginning of a successful answer.
     pub expect: Text,
 }
 
@@ -375,7 +375,7 @@ pub struct ExecCommand {
     pub command: Vec<String>,
     /// The user it runs as; `None` is the daemon's.
     pub user: Option<String>,
-    /// What the command's environment has beside `PATH` and the variables that describe the probe.
+    /// Variables that the command's environment has beside `PATH` and those that describe the probe.
     pub env: BTreeMap<String, Text>,
 }
 

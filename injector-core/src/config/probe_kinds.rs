@@ -69,14 +69,14 @@ macro_rules! probe_kinds {
                 match self { $(Self::$kind(_) => stringify!($word),)+ }
             }
 
-            /// What it sends and expects, in words, without what may be secret.
+            /// The request and the expected answer in words, without what may be secret.
             pub fn stimulus(&self) -> String {
                 let mut stimulus = Stimulus::default();
                 match self { $(Self::$kind(kind) => kind.describe(&mut stimulus),)+ }
                 stimulus.finish()
             }
 
-            /// What it is made of, by keys of the config, without what may be secret.
+            /// The probe's settings by keys of the config, without what may be secret.
             pub fn settings(&self) -> ProbeSettings {
                 let mut settings = Settings::default();
                 settings.set("kind", self.word());
@@ -94,7 +94,7 @@ macro_rules! probe_kinds {
                 match self { $(Self::$kind(kind) => kind.tls(),)+ }
             }
 
-            /// The same, to set it or to read its files.
+            /// Its TLS settings, to change them or to read their files.
             pub fn tls_mut(&mut self) -> Option<&mut Tls> {
                 match self { $(Self::$kind(kind) => kind.tls_mut(),)+ }
             }

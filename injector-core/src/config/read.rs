@@ -44,12 +44,12 @@ impl<'de> Visitor<'de> for TreeVisitor {
         Ok(value.into())
     }
 
-    /// Too large for every number of ours: its reader says so.
+    /// An integer above every `u64`: it becomes a float, and its reader reports it.
     fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
         Ok((value as f64).into())
     }
 
-    /// The same below zero.
+    /// An integer below every `i64`: it becomes a float, and its reader reports it.
     fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
         Ok((value as f64).into())
     }
@@ -161,7 +161,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// One fault at a place.
+/// Makes a fault at a place of the file.
 pub(super) fn error_at(
     file: &str,
     position: Option<TextPosition>,

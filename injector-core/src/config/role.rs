@@ -1,4 +1,4 @@
-//! Who has a role, such as the leader's: where the daemon asks, and how it reads the answer.
+//! Roles, such as the leader's: whom the daemon asks who has one, and how it reads the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ pub const ROLE_TIMEOUT: Span = Span::secs(2);
 /// How many peers one role asks at most.
 pub const MOST_ASKED: usize = 64;
 
-/// One entry of `roles:`.
+/// An entry of `roles:`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoleSource {
     /// The role's name, without its sign.
@@ -27,7 +27,7 @@ pub struct RoleSource {
     pub timeout: Span,
     /// Where the daemon asks from; `None` is its own namespace.
     pub netns: Option<Netns>,
-    /// What its host names were resolved to; empty before that, and without any.
+    /// The addresses of its host names; empty until the names were resolved, and without any.
     pub hosts: Hosts,
 }
 
@@ -38,7 +38,7 @@ pub enum RoleKind {
     Exec(ExecCommand),
     /// An HTTP/1.1 request whose answer is JSON.
     Http {
-        /// What is sent.
+        /// The request to the peers that are asked.
         request: Box<RoleRequest>,
         /// How the answer is read.
         answer: RoleAnswer,
@@ -70,14 +70,15 @@ pub struct AskedPeer {
 pub struct RoleAnswer {
     /// A JSON pointer (RFC 6901) to the value that says who has the role.
     pub pointer: String,
-    /// What the value means.
+    /// The meaning of the value.
     pub meaning: RoleMeaning,
 }
 
-/// What the value at [`RoleAnswer::pointer`] means.
+/// The meaning of the value at [`RoleAnswer::pointer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoleMeaning {
-    /// It names one or several peers: by name, by address, or by a word that the config maps to a peer.
+    /// The value names one or several peers: by name, by address, or by a word that the config maps to a
+    /// peer.
     Names(BTreeMap<String, PeerId>),
     /// The asked peer has the role if the value is this text, number or truth value.
     Equals(String),

@@ -33,21 +33,21 @@ impl fmt::Debug for Text {
 }
 
 impl From<&str> for Text {
-    /// A text without secrets, whatever it looks like.
+    /// Takes the text literally: nothing in it is read as a secret, even if it has the form of a source.
     fn from(text: &str) -> Self {
         Self { written: text.to_owned(), parts: vec![Part::Literal(text.to_owned())] }
     }
 }
 
-/// What `${…}` may hold.
+/// The beginnings of the two kinds of `${…}` that are sources of secrets.
 const KINDS: [&str; 2] = ["${env:", "${file:"];
 
 impl Text {
-    /// Reads a text of a config. Other `${…}` stay as they are, unless they look like a misspelt source: what is meant as
-    /// the name of a secret must not be sent in its place.
+    /// Reads a text of a config. Other `${…}` stay as they are, unless they resemble a misspelt source: the
+    /// name of a secret must not be sent in place of the secret.
     ///
     /// # Errors
-    /// What is wrong with a source; names no other part of the text.
+    /// The fault of a source, in words; they name no other part of the text.
     pub fn read(text: &str) -> Result<Self, String> {
         misspelt(text)?;
         let mut parts = Vec::new();
@@ -76,7 +76,7 @@ impl Text {
         Ok(Self { written: text.to_owned(), parts })
     }
 
-    /// As the config has it: with the sources of secrets, not with their values.
+    /// The text as the config has it: with the sources of secrets, not with their values.
     pub fn written(&self) -> &str {
         &self.written
     }
@@ -89,7 +89,7 @@ impl Text {
     /// Takes secrets from where they are.
     ///
     /// # Errors
-    /// Which source gives none, and why.
+    /// The source that can't be read, and why.
     pub fn fetch(&mut self) -> Result<(), String> {
         for part in &mut self.parts {
             if let Part::Secret { source, value } = part {
@@ -162,7 +162,7 @@ pub fn digest<'a>(hidden: impl IntoIterator<Item = &'a str>) -> u16 {
     (hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) as u16
 }
 
-/// Where a text goes.
+/// The part of a probe that a text is sent in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
     Header,

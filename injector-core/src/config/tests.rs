@@ -86,7 +86,7 @@ pub(super) fn by_schema(text: &str) -> Result<(), String> {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
 }
 
-/// What is a config is one by the schema too.
+/// Parses a config, and asserts that the JSON Schema accepts it too.
 fn parse(text: &str) -> Config {
     let config = Config::parse(text, "lab.yaml").unwrap_or_else(|errors| panic!("{errors}"));
     if let Err(fault) = by_schema(text.trim_start_matches('\u{feff}')) {

@@ -16,16 +16,16 @@ pub enum TextError {
     /// The system refuses it.
     #[error("can't be read ({0})")]
     Io(#[from] io::Error),
-    /// It is a FIFO, a device, a socket or a directory, which may have no end.
+    /// The path is a FIFO, a device, a socket or a directory, which may have no end.
     #[error("is {0}, not a regular file")]
     NotAFile(&'static str),
-    /// It is over [`MAX_BYTES`].
+    /// The file is larger than [`MAX_BYTES`].
     #[error("has more than {} MiB", MAX_BYTES / 1024 / 1024)]
     TooLarge,
-    /// It is no text.
+    /// The content is not UTF-8 text.
     #[error("{what}")]
     NotUtf8 {
-        /// What it is instead.
+        /// The fault, in words.
         what: &'static str,
         /// The first byte that is wrong: line and column, from 1.
         line: usize,
@@ -45,7 +45,7 @@ impl TextError {
         }
     }
 
-    /// Where in the text it is, if it is in the text.
+    /// The place of the fault in the text, if it has one.
     pub(super) fn position(&self) -> Option<TextPosition> {
         match self {
             Self::NotUtf8 { line, column, .. } => Some(TextPosition { line: *line, column: *column }),

@@ -11,7 +11,7 @@ pub(super) struct TextPosition {
     pub column: usize,
 }
 
-/// Where a text begins: for faults of the text as a whole.
+/// The beginning of a text: for faults of the text as a whole.
 pub(super) const START: TextPosition = TextPosition { line: 1, column: 1 };
 
 impl From<Marker> for TextPosition {
@@ -20,7 +20,7 @@ impl From<Marker> for TextPosition {
     }
 }
 
-/// Where a second document begins.
+/// The place where a second document begins.
 pub(super) fn second_document(text: &str) -> Option<TextPosition> {
     let mut parser = Parser::new_from_str(text);
     let mut starts = std::iter::from_fn(|| parser.next_event()?.ok())
@@ -29,7 +29,7 @@ pub(super) fn second_document(text: &str) -> Option<TextPosition> {
     starts.nth(1)
 }
 
-/// How deep lists and mappings may be in each other; what a config or a campaign needs is less than ten.
+/// How deep lists and mappings may be in each other; a config or a campaign needs less than ten levels.
 pub(super) const MOST_DEPTH: usize = 64;
 
 /// Where a text exceeds [`MOST_DEPTH`]. To be asked first: the time that parsers take for such a text grows with the square
@@ -40,7 +40,7 @@ pub(super) fn too_deep(text: &str) -> Option<TextPosition> {
     while let Some(event) = parser.next_event() {
         let (event, span) = match event {
             Ok(event) => event,
-            // Its scanner is ahead of its events, and has a limit of its own.
+            // The parser's scanner is ahead of its events, and has a limit of its own.
             Err(error) => {
                 let before = text.chars().take(error.marker().index());
                 let (opened, closed): (Vec<char>, Vec<char>) =
@@ -96,7 +96,7 @@ enum Frame {
     Sequence { path: String, next: usize, is_key: bool },
 }
 
-/// What a node is in the collection around it.
+/// The role of a node in the collection around it.
 enum Role {
     Key { mapping: String },
     Value { path: String },
@@ -153,7 +153,7 @@ impl TextPositions {
                 if let Some(first) = seen.get(text) {
                     let duplicate = Duplicate { path, key: text.to_owned(), first: *first, second: position };
                     self.duplicates.push(duplicate);
-                    // What is below the second must not be taken for what is below the first.
+                    // Keys below the second mapping must not be recorded as keys below the first.
                     *key = Some(ODD_KEY.to_owned());
                 } else {
                     seen.insert(text.to_owned(), position);
@@ -215,7 +215,7 @@ impl TextPositions {
     }
 }
 
-/// What the node that begins now is, by the collection around it; moves that collection on.
+/// The role of the node that begins now, by the collection around it; moves that collection on.
 fn role(frames: &mut [Frame]) -> Role {
     match frames.last_mut() {
         None => Role::Value { path: String::new() },
@@ -250,7 +250,7 @@ mod tests {
         let lines: Vec<String> = (0..MOST_DEPTH + 2).map(|depth| " ".repeat(depth) + "a:\n").collect();
         let block = lines.concat();
         assert_eq!(too_deep(&block).map(|position| position.line), Some(MOST_DEPTH + 1));
-        // Nobody has to read to the end of what is deeper by far.
+        // The check ends at the limit: a text that is far deeper is not read to its end.
         assert!(too_deep(&flow(1_000_000)).is_some());
         assert_eq!(too_deep("a: [1, 2]\nb: {c: ]\n"), None, "the parser says what is wrong");
     }

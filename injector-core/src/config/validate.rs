@@ -1,4 +1,4 @@
-//! From the YAML tree to a [`Config`]: every check, every default.
+//! Makes a [`Config`] of the YAML tree: every check, every default.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -38,7 +38,7 @@ pub(super) fn config(root: &Node<'_>, select: &Select<'_>) -> Option<Config> {
     let engine = top.get("engine").and_then(|node| container::engine(&node)).unwrap_or_default();
     let selected = match containers {
         None => None,
-        // Without them, whatever names one of them would be a fault too.
+        // Without the selected containers, whatever names one of them would be a fault too.
         Some(node) => Some(container::selected(node, &engine, select)?),
     };
     let (names, peers) = peers::read(peers.as_ref(), selected.as_ref(), root.report());

@@ -9,7 +9,7 @@ use crate::measure::{Closed, HarnessFailure};
 use crate::model::Link;
 use crate::plan::SlotUse;
 
-/// From a cut to its heal.
+/// Transitions from a cut to its heal.
 impl<T> Ledger<T> {
     /// Heals the live partitions that are wanted, all by one store. Answers their heals; a partition that ended by itself
     /// before has the heal that it had.
@@ -20,7 +20,7 @@ impl<T> Ledger<T> {
         by: HealedBy,
         now: Now,
     ) -> Changed<Vec<Healed>> {
-        // What the kernel ended before is not healed by us.
+        // A cut that the kernel ended before is not healed by us.
         let mut effects = self.expire(plane, now);
         let live = self.generations(|life| life.is_live() && wanted(life));
         if live.is_empty() {
@@ -30,10 +30,10 @@ impl<T> Ledger<T> {
         match plane.store(slots.word()) {
             Ok(interval) => {
                 self.slots = slots;
-                // Starts that the kernel came to between the look and the store.
+                // The kernel may have begun some cuts between the expiry above and the store.
                 self.begin(interval.end);
                 for generation in &live {
-                    // A deadline that passed between the look and the store was first.
+                    // A deadline that passed between the expiry above and the store ended its cut first.
                     let ends_at = self.entries[generation].life.ends_at;
                     let (heal, by) = if ends_at <= interval.begin {
                         (now.instant(ends_at), HealedBy::Deadline)
@@ -69,7 +69,7 @@ impl<T> Ledger<T> {
         if over.is_empty() {
             return effects;
         }
-        // In the order of their ends: one that ended later held the links of those before it.
+        // Cuts end in the order of their ends: one that ended later held the links of those before it.
         over.sort_unstable();
         let generations: Vec<u32> = over.iter().map(|(_, generation)| *generation).collect();
         let slots = self.slots_with(&generations, SlotUse::Watched);
@@ -98,7 +98,7 @@ impl<T> Ledger<T> {
         self.begin(expired);
         let live = self.generations(Life::is_live);
         self.slots = self.slots_with(&live, SlotUse::Watched);
-        // In the order of their ends, as by their deadlines alone.
+        // Cuts end in the order of their ends, as by their deadlines alone.
         let mut ends: Vec<(MonoNs, u32)> = live
             .iter()
             .map(|generation| (self.entries[generation].life.ends_at.min(expired), *generation))
@@ -109,7 +109,7 @@ impl<T> Ledger<T> {
             let (by, together) =
                 if is_over { (HealedBy::Deadline, &[][..]) } else { (HealedBy::Lease, &live[..]) };
             effects.push(self.end(generation, now.instant(at), by, together));
-            // By its deadline, too: nobody knows that it was in force until then.
+            // A cut that ended by its deadline, too: nobody knows that it was in force until then.
             self.life_mut(generation).broken = Some(HarnessFailure::LeaseLapsed);
         }
         effects.push(Effect::Judge);
@@ -167,7 +167,8 @@ impl<T> Ledger<T> {
                 && begins <= heal.end_ns
                 && other.ends_at > heal.end_ns;
             if holds {
-                // What was cut before is part of this experiment; what was cut later is another experiment.
+                // A cut that began before this one is part of this experiment; one that began later is
+                // another experiment.
                 if mine.in_force_from().is_none_or(|mine| begins > mine) {
                     another = Some(Closed { partition: other.name.clone(), at: heal.end_ns });
                 }

@@ -31,29 +31,29 @@ pub struct Life {
     pub length: Span,
     /// Since when it holds its slot.
     pub prepared_at: MonoNs,
-    /// From when the kernel cuts.
+    /// The instant from which on the kernel cuts.
     pub starts_at: MonoNs,
-    /// From when the kernel no longer does.
+    /// The instant from which on the kernel cuts no more.
     pub ends_at: MonoNs,
     /// The cut, once it took effect.
     pub cut: Option<Stamped>,
     /// The heal.
     pub heal: Option<Stamped>,
-    /// What healed it.
+    /// The cause of the heal.
     pub healed_by: Option<HealedBy>,
     /// Other partitions that held its links when it was healed.
     pub still_cut: BTreeMap<Link, Vec<String>>,
     /// The partition that became active before this one's record was final.
     pub closed_by: Option<Closed>,
-    /// What broke the experiment.
+    /// The failure that broke the experiment.
     pub broken: Option<HarnessFailure>,
-    /// What it writes to its slot, except for its times.
+    /// The contents of the partition's slot, except for its times.
     pub(super) contents: Slot,
-    /// What it affects in the matrix while it holds a slot.
+    /// The cells of the matrix that the partition affects while it holds a slot.
     pub(super) cells: Vec<Cell>,
 }
 
-/// What is to be cut, before the ledger takes it in.
+/// A partition before the ledger takes it in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
     /// The partition's name.
@@ -73,7 +73,7 @@ pub struct Draft {
 pub struct Now {
     /// The monotonic clock.
     pub mono: MonoNs,
-    /// What gives the wall clock of a monotonic instant.
+    /// The offset that makes wall-clock times of monotonic instants.
     pub offset: crate::clock::WallOffset,
 }
 
@@ -126,8 +126,8 @@ impl Life {
         matches!(self.state, PartitionState::Scheduled | PartitionState::Active)
     }
 
-    /// From when the kernel cuts by it; `None` if nothing was committed, or only after its end. A process that was held up
-    /// commits later than the start that it had written.
+    /// The instant from which on the kernel cuts; `None` if nothing was committed, or only after the end. A
+    /// process that was held up commits later than the start that it had written.
     pub fn in_force_from(&self) -> Option<MonoNs> {
         let begins = self.cut?.begin_ns.max(self.starts_at);
         (begins < self.ends_at).then_some(begins)

@@ -28,16 +28,16 @@ use crate::plan::{self, Age, Cell, Freshness, Presence, SlotIndex, SlotTable, Sl
 pub use life::{Draft, Life, Now};
 pub use plane::{DataPlane, Fault, Interval, Lapsed, execute};
 
-/// One partition: where it is in its life, and what its owner keeps beside that.
+/// A partition: its place in its life, and what the ledger's owner keeps beside that.
 #[derive(Clone, Debug)]
 pub struct Entry<T> {
-    /// Where it is in its life; the ledger alone changes it.
+    /// Its place in its life; the ledger alone changes it.
     pub life: Life,
-    /// What the owner of the ledger keeps of it.
+    /// The data that the owner of the ledger keeps of it.
     pub experiment: T,
 }
 
-/// What a transition asks of its caller.
+/// An effect that a transition asks its caller to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// A partition was committed: announce its cut.
@@ -53,12 +53,12 @@ pub enum Effect {
     Healed(Healed),
     /// The lease ran out.
     LeaseLapsed {
-        /// When.
+        /// When the lease ran out.
         expired: MonoNs,
     },
     /// A record may have become final: judge the watched partitions.
     Judge,
-    /// What was stamped for a freed slot could not be removed.
+    /// The stamps of a freed slot could not be removed.
     StampsKept {
         /// Why, in words.
         error: String,
@@ -71,7 +71,7 @@ pub enum Effect {
 pub struct Changed<R> {
     /// The answer.
     pub answer: R,
-    /// To be carried out in this order.
+    /// The effects, to be carried out in this order.
     pub effects: Vec<Effect>,
 }
 
@@ -84,7 +84,7 @@ pub enum NotPrepared<E> {
     Plane(E),
 }
 
-/// A slot that is watched without a partition, so that the programs look for responses.
+/// A slot that is watched without a partition, so that the programs stamp responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WatchedSlot {
     /// The slot.
@@ -138,7 +138,7 @@ impl<T> Ledger<T> {
         self.entries.values_mut().map(|entry| (&entry.life, &mut entry.experiment))
     }
 
-    /// What the owner keeps of a partition.
+    /// The data that the owner keeps of a partition.
     pub fn experiment_mut(&mut self, generation: u32) -> Option<&mut T> {
         self.entries.get_mut(&generation).map(|entry| &mut entry.experiment)
     }
@@ -206,12 +206,12 @@ impl<T> Ledger<T> {
     }
 }
 
-/// From a draft to a cut.
+/// Transitions from a draft to a cut.
 impl<T> Ledger<T> {
     /// Takes a slot, and writes its contents and its cells; nothing is cut yet. Answers the partition's generation.
     ///
     /// # Errors
-    /// Nothing is changed then, and the entry is lost.
+    /// Every slot is in use, or a map can't be written. Nothing is changed then, and the entry is lost.
     pub fn prepare<P: DataPlane>(
         &mut self,
         plane: &mut P,
@@ -246,7 +246,8 @@ impl<T> Ledger<T> {
     /// Makes a prepared partition live, at once or at an instant ahead; answers the interval of the commit.
     ///
     /// # Errors
-    /// The partition is gone then, and nothing of it is cut. After a lapse every other partition is healed as well.
+    /// A map can't be written, or the lease had run out. The partition is gone then, and nothing of it is
+    /// cut. After a lapse every other partition is healed as well.
     pub fn commit<P: DataPlane>(
         &mut self,
         plane: &mut P,
@@ -341,7 +342,7 @@ impl<T> Ledger<T> {
     }
 }
 
-/// From a heal to a final record.
+/// Transitions from a heal to a final record.
 impl<T> Ledger<T> {
     /// Closes watched partitions whose record is final: their slots leave the word, then are freed.
     ///
@@ -410,7 +411,8 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// What stays when the data plane is replaced by another one, whose slots are all new: every partition is closed.
+    /// The history that stays when the data plane is replaced by another one, whose slots are all new: every
+    /// partition is closed.
     #[must_use]
     pub fn into_history(self) -> Self {
         debug_assert!(!self.is_open(), "the data plane is replaced while nothing is open");

@@ -1,4 +1,4 @@
-//! What the ledger asks of the data plane.
+//! The operations that the ledger needs of the data plane.
 
 use injector_common::Word;
 use injector_common::slot::Slot;
@@ -9,9 +9,9 @@ use crate::plan::{Age, Cell, Presence, SlotIndex, Step};
 /// The interval around one store of the commit word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
-    /// Before the store.
+    /// The instant before the store.
     pub begin: MonoNs,
-    /// After the store: no verdict that begins later is by the old word.
+    /// The instant after the store: no verdict that begins later is by the old word.
     pub end: MonoNs,
 }
 
@@ -19,7 +19,7 @@ pub struct Interval {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the lease ran out at {expired:?}: every partition was healed then")]
 pub struct Lapsed {
-    /// From when the programs passed everything.
+    /// The instant from which on the programs passed everything.
     pub expired: MonoNs,
 }
 
@@ -28,14 +28,15 @@ pub trait DataPlane {
     /// Why a map can't be written.
     type Error: std::fmt::Display;
 
-    /// Writes a slot whose bit is in neither half of the word, and that no running program can still look at.
+    /// Writes a slot whose bit is in neither half of the word, and that no running program can still read.
     fn write_slot(&mut self, index: SlotIndex, slot: &Slot) -> Result<(), Self::Error>;
     /// Adds a slot to, or takes it out of, cells of the matrix.
     fn write_cells(&mut self, index: SlotIndex, cells: &[Cell], presence: Presence);
     /// Removes what was stamped for a slot, under any generation.
     fn forget(&mut self, index: SlotIndex) -> Result<(), Self::Error>;
-    /// The same for a slot that no running program can look at any more, before it is written again: what it was counted for
-    /// together with others goes on counting for these alone.
+    /// Removes the stamps of a slot that no running program can read any more, before the slot is written
+    /// again. Packets that this slot was counted for together with other slots stay counted for the others
+    /// alone.
     fn recycle(&mut self, index: SlotIndex) -> Result<(), Self::Error>;
     /// Commits a word.
     ///
@@ -48,9 +49,10 @@ pub trait DataPlane {
     fn acknowledge(&mut self) -> Option<Lapsed>;
     /// Waits until no program runs that has read an older word.
     fn wait_aged(&mut self);
-    /// Notes that a slot's bit has left the word; the age that [`Self::aged`] reaches once no program can look at it.
+    /// Notes that a slot's bit has left the word. Returns the age that [`Self::aged`] reaches once no program
+    /// can read the slot.
     fn freed(&mut self) -> Age;
-    /// The last age that no running program can still look at.
+    /// The latest age whose slots no running program can read any more.
     fn aged(&self) -> Age;
 }
 

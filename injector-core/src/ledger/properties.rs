@@ -131,7 +131,7 @@ impl DataPlane for Fake {
             let is = (word.live() | word.watched()) & 1 << at != 0;
             assert!(!is || was || self.slots.contains_key(&at), "the word has a slot that was never written");
             if was && !is {
-                // Programs may look at it until a wait that begins later is over.
+                // Programs may read the slot until a wait that begins later is over.
                 self.freed.insert(at, Age(self.age + 1));
             }
         }
@@ -162,7 +162,7 @@ impl DataPlane for Fake {
     }
 }
 
-/// One thing that happens to the daemon.
+/// An event that the daemon handles.
 #[derive(Clone, Debug)]
 enum Happening {
     Prepare { links: u8, length: u64, owner: Option<u64>, request: Option<u8> },
@@ -440,7 +440,7 @@ impl World {
         let _ = bits(&|life| life.slot.is_some());
         let word = self.fake.word;
         assert_eq!(word.live(), cutting, "the live half of the word");
-        // One that was withdrawn is in the word by the next store.
+        // A partition that was withdrawn before it cut enters the watched half with the next store.
         let withdrawn =
             bits(&|life| life.state == PartitionState::Watched && !self.cut.contains(&life.generation));
         assert_eq!(word.watched() & !withdrawn, watched | lent, "the watched half of the word");

@@ -63,7 +63,7 @@ pub fn again(
         seed: old.seed,
         ready: *ready,
         deadline: Span(std::time::Duration::from_nanos(old.deadline_ns)),
-        // What ended or overlapped a trial is in its outcome and its warnings.
+        // The outcome and the warnings say what ended or overlapped a trial.
         hold: None,
         overlaps: Vec::new(),
         cut: old.cut,

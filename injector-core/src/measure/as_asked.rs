@@ -38,7 +38,7 @@ fn overlapped(evidence: &Evidence<'_>, cut: Stamped, heal: Stamped) -> Option<St
     ))
 }
 
-/// One warning for each name of partitions that were in force before `until`, in the order of their beginnings.
+/// A warning for each name of partitions that were in force before `until`, in the order of their beginnings.
 pub(super) fn warnings(evidence: &Evidence<'_>, until: MonoNs) -> Vec<Warning> {
     let Some(cut) = evidence.cut else { return Vec::new() };
     let mut by_name: BTreeMap<&str, Overlap> = BTreeMap::new();
@@ -60,7 +60,7 @@ pub(super) fn warnings(evidence: &Evidence<'_>, until: MonoNs) -> Vec<Warning> {
     others.into_iter().map(warning).collect()
 }
 
-/// From when until when it was in force, in words.
+/// The time in which it was in force, in words.
 fn when(other: &Overlap, cut: Stamped, heal: Option<Stamped>) -> String {
     let from = if other.from <= cut.end_ns {
         "from before this cut".to_owned()
@@ -96,7 +96,7 @@ mod tests {
         record(&evidence)
     }
 
-    /// In milliseconds from the heal; the cut is 5,000 before it.
+    /// Another partition, with times in milliseconds from the heal; the cut is 5,000 before it.
     fn other(from: i64, until: Option<i64>) -> Overlap {
         let at = |ms: i64| MonoNs(healed(0).0.saturating_add_signed(ms * 1_000_000));
         Overlap { partition: "bg".to_owned(), from: at(from), until: until.map(at) }

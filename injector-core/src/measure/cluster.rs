@@ -16,7 +16,7 @@ pub(super) struct Bounds {
     pub not_before: MonoNs,
 }
 
-/// What can be said of some endpoints together.
+/// The judgement of some endpoints together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Assessment {
     /// The first instant at which all were ready.
@@ -31,7 +31,8 @@ pub(super) enum Settling {
     Open,
     /// All were ready from `at` on, and stayed so until `until`.
     Settled { at: MonoNs, until: MonoNs },
-    /// Whatever comes, they can't be ready for good before `earliest`, which is too late; `last` holds them up.
+    /// Whatever follows, the endpoints can't be ready for good before `earliest`, which is too late; `last`
+    /// holds them up.
     Hopeless { last: usize, earliest: MonoNs },
 }
 
@@ -74,7 +75,7 @@ pub(super) fn judge(tracks: &[&Track], bounds: &Bounds) -> Assessment {
         if earliest > limit {
             return assessment(Settling::Hopeless { last, earliest });
         }
-        // Nobody knows yet when the first time begins that counts as ready.
+        // It is not certain yet when the first time begins that counts as ready.
         if ready.is_none() {
             return assessment(Settling::Open);
         }

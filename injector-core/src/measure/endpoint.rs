@@ -18,10 +18,10 @@ pub(super) struct Stretch {
     pub end: Option<MonoNs>,
 }
 
-/// What an endpoint's probes since the cut say, as far as they are known.
+/// The findings of an endpoint's probes since the cut, as far as they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Track {
-    /// In order; only the last one may be open.
+    /// The stretches in order; only the last one may be open.
     pub stretches: Vec<Stretch>,
     /// The earliest instant at which a further stretch could begin; `None` while the last one is open.
     pub hope: Option<MonoNs>,
@@ -57,9 +57,9 @@ impl Track {
         let probes: Vec<Judged> = samples
             .iter()
             .filter(|sample| sample.scheduled < known)
-            // What was under way at the heal was sent into the cut of an unseen endpoint.
+            // A probe that was under way at the heal was sent into the cut of an unseen endpoint.
             .filter(|sample| !endpoint.is_unseen || sample.scheduled >= heal)
-            // What was never sent says nothing of a cut; after the heal it spoils the verdict.
+            // A probe that was never sent says nothing of a cut; after the heal it spoils the verdict.
             .filter(|sample| !sample.is_unsent() || sample.scheduled >= heal)
             .map(|sample| Judged {
                 due: sample.scheduled,
@@ -156,7 +156,7 @@ fn known(samples: &[&Sample], endpoint: &EndpointEvidence<'_>, from: MonoNs, hor
     known
 }
 
-/// What an endpoint's probes say of the time before the heal.
+/// The findings of an endpoint's probes before the heal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct BeforeHeal {
     /// Whether the last K probes before the cut succeeded; `None` if there were fewer, or if one of them was never sent.

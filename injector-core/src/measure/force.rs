@@ -13,7 +13,7 @@ pub fn judged(links: Vec<LinkRecord>, cut: Option<Stamped>, heal: Option<Stamped
             return link;
         }
         let is_kept_out = link.dropped_packets > Some(0) || has_dropped_check(&link);
-        // Of a translated link, a drop shows only that packets by the peers' own addresses were kept out.
+        // A drop on a translated link shows only that packets by the peers' own addresses were kept out.
         let is_open = link.coverage.as_ref().is_some_and(|coverage| {
             coverage.state == CoverageState::Unknown && (coverage.is_translated || !is_kept_out)
         });

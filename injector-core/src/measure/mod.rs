@@ -56,13 +56,13 @@ pub struct Evidence<'a> {
     pub name: String,
     /// Its generation.
     pub generation: u32,
-    /// Whose clock the stamps are of.
+    /// The host's clock that the stamps are of.
     pub clock: Option<HostClock>,
     /// The campaign trial that it is.
     pub trial: Option<Trial>,
-    /// As asked and resolved.
+    /// The shape as asked and as resolved.
     pub shape: ShapePair,
-    /// What the cut does to packets; `None` if that was not recorded.
+    /// The effect of the cut on packets; `None` if that was not recorded.
     pub traffic: Option<Traffic>,
     /// The seed used.
     pub seed: Option<u64>,
@@ -76,7 +76,7 @@ pub struct Evidence<'a> {
     pub cut: Option<Stamped>,
     /// The heal; `None` before.
     pub heal: Option<Stamped>,
-    /// What healed it. The lease and the daemon's end make the trial a failure of the harness.
+    /// The cause of the heal. The lease and the daemon's end make the trial a failure of the harness.
     pub healed_by: Option<HealedBy>,
     /// The links as the kernel counted and stamped them.
     pub links: Vec<LinkRecord>,
@@ -86,9 +86,9 @@ pub struct Evidence<'a> {
     pub overlaps: Vec<Overlap>,
     /// The partition that became active after the heal.
     pub closed_by: Option<Closed>,
-    /// What went wrong with the instrument, if it did.
+    /// The failure of the instrument, if there was one.
     pub broken: Option<HarnessFailure>,
-    /// What makes the record doubtful.
+    /// The warnings that make the record doubtful.
     pub warnings: Vec<Warning>,
     /// Whether a link for which it is not known whether its cut was in force spoils the trial.
     pub is_strict: bool,
@@ -96,7 +96,7 @@ pub struct Evidence<'a> {
     pub lost_events: Option<u64>,
     /// The share of the trial in which some task waited for a CPU, 0 to 1.
     pub cpu_pressure: Option<f64>,
-    /// The same for I/O.
+    /// The share of time in which tasks waited for I/O, as `cpu_pressure`.
     pub io_pressure: Option<f64>,
     /// The CPU pressure above which a record is starved.
     pub starved_pressure: f64,
@@ -104,7 +104,7 @@ pub struct Evidence<'a> {
     pub now: MonoNs,
 }
 
-/// One endpoint's part of the evidence.
+/// The evidence about one endpoint.
 #[derive(Clone, Debug)]
 pub struct EndpointEvidence<'a> {
     /// `ingress@n1`.
@@ -134,9 +134,9 @@ pub struct EndpointEvidence<'a> {
 pub struct Overlap {
     /// Its name.
     pub partition: String,
-    /// From when it was in force.
+    /// The instant from which on it was in force.
     pub from: MonoNs,
-    /// Until when; `None` while it is.
+    /// The end of that time; `None` while it is in force.
     pub until: Option<MonoNs>,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::api::{FailOver, Outage};
 use crate::clock::{MonoNs, TimeRange};
 
-/// One probe, judged.
+/// A probe, judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// When it was due.
@@ -25,7 +25,7 @@ pub struct Judged {
 pub struct Window {
     /// When it began.
     pub out: MonoNs,
-    /// Its end, if that was seen.
+    /// The end of the window, if that was seen.
     pub back: Option<MonoNs>,
     /// When K answers of the run that ended it had come.
     pub confirmed: Option<MonoNs>,
@@ -49,10 +49,10 @@ pub struct Rules {
     pub tolerate: Duration,
 }
 
-/// What the probes that were due before one instant say.
+/// The findings of the probes that were due before one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Windows {
-    /// In their order; only the last one may be open.
+    /// The windows in their order; only the last one may be open.
     pub windows: Vec<Window>,
     /// The earliest instant at which the open window can end; `None` where none is open.
     pub hope: Option<MonoNs>,
@@ -62,8 +62,8 @@ pub struct Windows {
     pub tolerated: Vec<MonoNs>,
 }
 
-/// Reads probes due before `known` (each of which has its result) in the order in which they were due. The endpoint
-/// is in service at `from` if `is_in_service`.
+/// Reads probes due before `known`, whose results are all there, in the order in which they were due. The
+/// endpoint is in service at `from` if `is_in_service`.
 pub fn windows(
     probes: impl Iterator<Item = Judged>,
     rules: Rules,
@@ -79,7 +79,7 @@ pub fn windows(
         tolerated: Vec::new(),
     };
     for probe in probes.filter(|probe| probe.due < known) {
-        // Under way at the start: an answer says nothing, a failure counts from the start on.
+        // The probe was under way at the start: an answer says nothing, a failure counts from the start on.
         let early = probe.due < from;
         if early && (probe.is_served || probe.done <= from) {
             continue;
@@ -189,7 +189,7 @@ impl Walk {
     }
 }
 
-/// What an endpoint's outage is figured from, beside its windows.
+/// The times and rules, beside its windows, from which an endpoint's outage is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
     /// The cut.
@@ -384,7 +384,7 @@ mod tests {
         let lost = judged(&probes(failing(250, 300)), 0);
         assert_eq!((lost.fail_over, lost.never_out()), (Some(FailOver::NeverOut), Some(false)));
         assert_eq!(lost.lost_by_heal_ns, Some(51_000_000));
-        // One that was out at the heal was not lost by it.
+        // An endpoint that was out at the heal did not lose its service by the heal.
         let relapsed = judged(&probes(|due| failing(150, 220)(due).or(failing(300, 320)(due))), 0);
         assert_eq!((relapsed.windows.len(), relapsed.lost_by_heal_ns), (2, None));
         let open = judged(&probes(failing(390, 400)), 0);

@@ -12,7 +12,8 @@ use crate::model::NamedLink;
 /// answered, or answered by a reset, is no sign of it, and a late handshake beside a connection that works moves nothing.
 /// Where the other direction is none of the links, it was never cut, and payload in this one is enough.
 pub(super) fn reconnected(links: &[LinkRecord]) -> Vec<LinkRecord> {
-    // A cut of many peers has thousands of links: looking each one up by a scan would take longer than the lease lasts.
+    // A cut of many peers has thousands of links: finding each one by a scan would take longer than the lease
+    // lasts.
     let by_ends: HashMap<(&str, &str), &LinkRecord> =
         links.iter().map(|link| ((link.src.as_str(), link.dst.as_str()), link)).collect();
     let carries = |link: &LinkRecord| {

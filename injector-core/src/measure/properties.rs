@@ -1,4 +1,4 @@
-//! What holds for any life of two endpoints.
+//! Properties that hold for any life of two endpoints.
 
 use std::time::Duration;
 
@@ -64,7 +64,8 @@ fn stays_decided(
     Ok(())
 }
 
-/// Of two that relapse, the slower one's failure is known later: then the other one's is not forgotten.
+/// When two endpoints relapse, the slower one's failure is known later: the other one's must not be
+/// forgotten.
 #[test]
 fn a_late_failure_opens_nothing_again() {
     let slow = [(63, 1, false), (10, 1, true), (1, 77, false)];
@@ -88,7 +89,8 @@ proptest! {
         prop_assert_eq!(record(&small(&sorted, &sorted, 0, now)), record(&small(&mixed, &mixed, 0, now)));
     }
 
-    /// Also of endpoints that the cut did not impair, and in words: the verdict names the figure that the record has.
+    /// This holds for endpoints that the cut did not impair, and in words: the verdict names the figure of
+    /// the record.
     #[test]
     fn ready_is_never_after_settled(a in spans(), b in spans(), felt in any::<[bool; 2]>()) {
         let mut lives = [life_of(&a), life_of(&b)];

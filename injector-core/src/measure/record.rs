@@ -88,7 +88,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
     let mut warnings = evidence.warnings.clone();
     warnings.extend(as_asked::warnings(evidence, observed_until.unwrap_or(horizon)));
     let shortest = evidence.endpoints.iter().map(|endpoint| endpoint.interval.as_nanos()).min();
-    // What sends no probes can't be starved of them, however busy the host is.
+    // A trial without probes can't be starved of them, however busy the host is.
     let is_probed = evidence.cut.is_some() && !evidence.endpoints.is_empty();
     let is_pressed = host.cpu_pressure.is_some_and(|share| share > evidence.starved_pressure);
     let is_late = host.probe_lateness_p99_ns.zip(shortest).is_some_and(|(late, interval)| late > interval);
@@ -179,7 +179,7 @@ impl<'a> Watch<'a> {
             .all(|&at| self.tracks[at].windows.windows.is_empty() && !self.evidence.endpoints[at].is_unseen)
     }
 
-    /// Until when the required endpoints were watched.
+    /// The instant up to which the required endpoints were watched.
     fn until(&self) -> MonoNs {
         match self.cluster {
             Some(Assessment { settling: Settling::Settled { until, .. }, .. }) => until,
@@ -187,7 +187,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Why the required endpoints' probes can't tell: some that decide were never sent, since we were held up.
+    /// Why the required endpoints' probes decide nothing: some that decide were never sent, since this host
+    /// held the daemon up; `None` if the probes decide.
     fn held_up(&self) -> Option<String> {
         let until = match self.cluster?.settling {
             Settling::Settled { until, .. } => until,
@@ -212,8 +213,8 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// Why an endpoint's probes can't tell: most of those due have no result at all, not even a failure, as when
-    /// the namespace that they start from is gone.
+    /// Why an endpoint's probes decide nothing: most of those due have no result at all, not even a failure,
+    /// as when the namespace that they start from is gone; `None` if enough have one.
     fn silent(&self, endpoint: &EndpointEvidence<'_>, until: MonoNs) -> Option<String> {
         let known = until.min(self.horizon - endpoint.timeout.0 - super::PENDING_SLACK);
         let due = known.since(self.heal)? / endpoint.interval.as_nanos().max(1);
@@ -292,7 +293,7 @@ struct Decision {
     reason: String,
     /// An outcome that holds for each endpoint too, whatever its probes say.
     overrides: Option<Outcome>,
-    /// Nothing more is to be seen.
+    /// Whether the record is final at once, since nothing more is to be seen.
     is_at_once: bool,
 }
 
@@ -327,7 +328,7 @@ fn decide(evidence: &Evidence<'_>, before: &[BeforeHeal], watch: Option<&Watch<'
         }
     }
     let watch = watch?;
-    // From here on the trial is over; the first thing that spoils it names it.
+    // From here on the trial is over. The first check that finds a fault gives it its reason.
     if let Some(reason) = harness_failure(evidence) {
         return Some(Decision::for_all(Outcome::HarnessFailed, reason));
     }
@@ -376,7 +377,7 @@ fn last_error_before<'a>(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'a
     before.max_by_key(|sample| sample.scheduled)?.failure.as_ref().map(|failure| failure.text.as_str())
 }
 
-/// What the probes alone say, once they say it for good.
+/// The decision by the probes alone, once it is final.
 fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
     let Some(cluster) = watch.cluster else {
         let is_over = watch.horizon >= watch.heal + evidence.ready.observe.0;
@@ -453,7 +454,7 @@ fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
     })
 }
 
-/// What the active check says about links where nothing was dropped, or that there is one.
+/// The result of the active check about links where nothing was dropped, or the advice to use it.
 fn of_check(links: &[LinkRecord]) -> String {
     let why_not = links.iter().find_map(|link| link.check.as_ref()?.why_not.as_deref());
     match why_not {
@@ -499,7 +500,7 @@ fn bare(endpoint: &EndpointEvidence<'_>, before: BeforeHeal) -> EndpointRecord {
     }
 }
 
-/// Over the probes from the cut to the end of the watch.
+/// The host's figures over the probes from the cut to the end of the watch.
 fn host(evidence: &Evidence<'_>, until: MonoNs, horizon: MonoNs) -> HostRecord {
     let Some(cut) = evidence.cut else {
         return HostRecord {

@@ -38,7 +38,7 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// Their sum in seconds.
+    /// The sum of the values in seconds.
     pub fn sum_seconds(&self) -> f64 {
         self.sum.as_secs_f64()
     }

@@ -21,10 +21,11 @@ const RECOVERY: &[f64] = &[
 /// Bounds of the daemon's own lateness in seconds.
 const LATENESS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0];
-/// Beyond this many links, a record's cut-off peers are not looked for: that takes time with the square of the peers.
+/// Beyond this many links, a record's cut-off peers are not counted: that takes time with the square of the
+/// peers.
 const MOST_LINKS: usize = 2_048;
 
-/// What was toggled.
+/// The change that was timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Toggle {
     /// A cut began.
@@ -34,7 +35,7 @@ pub enum Toggle {
 }
 
 impl Toggle {
-    /// As a label.
+    /// The change as a label.
     pub fn word(self) -> &'static str {
         match self {
             Self::Cut => "cut",
@@ -43,7 +44,7 @@ impl Toggle {
     }
 }
 
-/// By what.
+/// The cause of the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ToggledBy {
     /// A request: it is late by the time from its arrival to the store that toggles.
@@ -53,7 +54,7 @@ pub enum ToggledBy {
 }
 
 impl ToggledBy {
-    /// As a label.
+    /// The cause as a label.
     pub fn word(self) -> &'static str {
         match self {
             Self::Request => "request",
@@ -72,11 +73,11 @@ pub const OUTCOMES: [Option<Outcome>; 6] = [
     None,
 ];
 
-/// Whatever can heal.
+/// Every cause of a heal.
 pub const HEALERS: [HealedBy; 5] =
     [HealedBy::Request, HealedBy::Deadline, HealedBy::Lease, HealedBy::Shutdown, HealedBy::Disconnect];
 
-/// What healed, as a label.
+/// The cause of a heal, as a label.
 pub fn healer_word(by: HealedBy) -> &'static str {
     match by {
         HealedBy::Request => "request",
@@ -99,27 +100,27 @@ pub fn outcome_word(outcome: Option<Outcome>) -> &'static str {
     }
 }
 
-/// What was counted for a shape.
+/// The counts for a shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShapeHistory {
     /// Partitions that took effect, or were scheduled.
     pub cuts: u64,
     /// Closed partitions by outcome.
     pub closed: BTreeMap<&'static str, u64>,
-    /// From the heal to the instant at which all required endpoints were ready.
+    /// Times from the heal to the instant at which all required endpoints were ready.
     pub ready: Histogram,
-    /// The same, settled.
+    /// Times from the heal to the instant at which all required endpoints were settled.
     pub settled: Histogram,
 }
 
-/// What was counted for an endpoint.
+/// The counts for an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndpointHistory {
     /// Closed partitions by the endpoint's own outcome.
     pub closed: BTreeMap<&'static str, u64>,
-    /// From the heal to ready.
+    /// Times from the heal to ready.
     pub ready: Histogram,
-    /// From the heal to settled.
+    /// Times from the heal to settled.
     pub settled: Histogram,
 }
 
@@ -136,7 +137,7 @@ impl Default for EndpointHistory {
     }
 }
 
-/// What was counted since the daemon's start.
+/// The counts since the daemon's start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
     /// By the word of the shape as asked; every shape is there, so that a first cut is seen as an increase.
@@ -153,7 +154,7 @@ pub struct History {
     pub probes: Histogram,
     /// Probes that were never sent: the prober fell behind, or their command could not be started.
     pub unsent_probes: u64,
-    /// What closed partitions dropped.
+    /// The drops of closed partitions.
     closed_drops: Drops,
     /// The most that was ever shown.
     shown_drops: Drops,
@@ -255,7 +256,7 @@ impl History {
             self.endpoint(endpoint, heal.filter(|_| is_measured && is_measured_alone(endpoint)));
         }
         for link in &record.links {
-            // What could not be read is not counted: a sum that only rises can say no more.
+            // A figure that could not be read is not counted: a sum that only rises can say no more.
             self.closed_drops.packets += link.dropped_packets.unwrap_or(0);
             self.closed_drops.bytes += link.dropped_bytes.unwrap_or(0);
         }
@@ -282,7 +283,7 @@ impl History {
         };
     }
 
-    /// What all partitions since the start have dropped, as of the last [`Self::dropping`].
+    /// The drops of all partitions since the start, as of the last [`Self::dropping`].
     pub fn drops(&self) -> Drops {
         self.shown_drops
     }

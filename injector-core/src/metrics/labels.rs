@@ -9,14 +9,15 @@ pub const OTHER: &str = "(other)";
 /// Replaces a value that is missing or unknown.
 pub const NONE: &str = "(none)";
 
-/// What is counted for each value of a label.
+/// Counts for each value of a label.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Labels<T> {
     values: BTreeMap<String, T>,
 }
 
 impl<T: Default> Labels<T> {
-    /// What is counted for a value; the same for all values that come when there are [`MOST_LABELS`].
+    /// The counts for a value. Once there are [`MOST_LABELS`] values, all new ones share the counts of
+    /// [`OTHER`].
     pub fn of(&mut self, value: &str) -> &mut T {
         let is_own = self.values.contains_key(value) || self.values.len() < MOST_LABELS || value == NONE;
         self.values.entry(if is_own { value } else { OTHER }.to_owned()).or_default()

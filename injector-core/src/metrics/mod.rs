@@ -1,4 +1,4 @@
-//! What the daemon counts from its start to its end, and what one reading of it is.
+//! The counts of the daemon from its start to its end, and a reading of them.
 //!
 //! [`History`] is a fold over what happens: partitions that are cut, healed and closed, and probes that are sent. It has no
 //! names of partitions, so that its size has a bound, and what it has counted never goes down.
@@ -16,7 +16,7 @@ pub use labels::{Labels, MOST_LABELS, NONE, OTHER};
 
 use crate::api::{LinkTotals, PartitionState};
 
-/// One reading of the daemon's metrics.
+/// A reading of the daemon's metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
     /// The daemon's version.
@@ -25,21 +25,21 @@ pub struct Reading {
     pub abi: u32,
     /// The kernel's release.
     pub kernel: String,
-    /// Which config is in force.
+    /// The number of the config in force: 1 at the start.
     pub config_number: u32,
     /// The partitions that are not closed.
     pub partitions: Vec<OpenPartition>,
-    /// Per endpoint of the config in force.
+    /// The health of each endpoint of the config in force.
     pub endpoints: Vec<EndpointHealth>,
-    /// Per interface of the config in force.
+    /// The hook of each interface of the config in force.
     pub interfaces: Vec<InterfaceHook>,
     /// Stamps lost since the start; `None` where the counters can't be read.
     pub lost_events: Option<u64>,
     /// Log lines lost since the start.
     pub lost_log_lines: u64,
-    /// What the programs counted, by name.
+    /// The programs' counters, by name.
     pub counters: Vec<(&'static str, u64)>,
-    /// What was counted since the start.
+    /// The counts since the start.
     pub history: History,
 }
 
@@ -52,7 +52,7 @@ pub struct OpenPartition {
     pub generation: u32,
     /// Where in its life it is.
     pub state: PartitionState,
-    /// What its links have dropped so far, in sum.
+    /// The drops of its links so far, in sum.
     pub totals: LinkTotals,
 }
 

@@ -1,4 +1,4 @@
-//! Which of a two-sided shape's directions are cut.
+//! The directions of a two-sided shape that are cut.
 
 use std::fmt;
 use std::str::FromStr;

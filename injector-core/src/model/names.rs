@@ -73,7 +73,7 @@ pub struct PeerNames {
 }
 
 impl PeerNames {
-    /// From the configured names ([`WORLD`] is added); sorted and de-duplicated here.
+    /// Makes the names from the configured ones ([`WORLD`] is added); sorts them and removes duplicates.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let mut names: Vec<String> = names.into_iter().filter(|name| name != WORLD).collect();
         names.sort_by(|a, b| natural(a, b));

@@ -71,7 +71,7 @@ impl ProbeRules {
     }
 }
 
-/// One endpoint and its probe.
+/// An endpoint and its probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointProbe {
     /// `ingress@n1`.

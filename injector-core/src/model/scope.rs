@@ -1,4 +1,4 @@
-//! Which traffic of a link: a protocol, and ports.
+//! A part of a link's traffic: a protocol, and ports.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum Protocol {
     Number(u8),
 }
 
-/// Which end's port a [`Scope`] looks at.
+/// The end whose port a [`Scope`] compares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PortSide {
     /// Source or destination.
@@ -38,7 +38,7 @@ pub struct Scope {
     pub protocol: Protocol,
     /// First and last port, both included; `None` is every port.
     pub ports: Option<(u16, u16)>,
-    /// Which end's port.
+    /// The end whose port is compared.
     pub side: PortSide,
 }
 

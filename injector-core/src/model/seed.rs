@@ -11,10 +11,10 @@ pub const MAX_SEED: u64 = (1 << 53) - 1;
 /// Why a number or text is not a seed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeedError {
-    /// It is not a whole number.
+    /// The text is not a whole number.
     #[error("\"{0}\" is not a seed: write a whole number from 0 to {MAX_SEED} (2^53 - 1)")]
     NotANumber(String),
-    /// It has more than 53 bits.
+    /// The number has more than 53 bits.
     #[error(
         "the seed {0} is above {MAX_SEED} (2^53 - 1), and programs that read JSON would round it: write a smaller one"
     )]
@@ -84,7 +84,7 @@ impl Visitor<'_> for SeedVisitor {
             // As a float: its digits are not all those that were written.
             SeedError::TooLarge(format!("{seed:e}"))
         } else {
-            // With its point: "7" would be a seed.
+            // The text keeps the point: "7" would be a seed.
             SeedError::NotANumber(format!("{seed:?}"))
         }))
     }

@@ -1,4 +1,4 @@
-//! Which links to cut, as a user asks for it.
+//! The links to cut, as a user asks for them.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What a cut does to the packets of its links.
+//! The effect of a cut on the packets of its links.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ impl Traffic {
         self.drops_every_packet() && self.flap.is_none()
     }
 
-    /// The same in one spelling: scopes sorted, each once.
+    /// This traffic in one spelling: scopes sorted, each once.
     #[must_use]
     pub fn canonical(&self) -> Self {
         let mut scopes = self.scopes.clone();
@@ -86,19 +86,19 @@ impl Traffic {
         Self { scopes, ..self.clone() }
     }
 
-    /// What of a link's traffic is cut, in words.
+    /// The traffic of a link that is cut, in words.
     pub fn describe(&self) -> String {
         let words = self.words();
         if words.is_empty() { "all, both ways".to_owned() } else { words.join(", ") }
     }
 
-    /// The same as it follows a shape: nothing where all is cut, both ways.
+    /// This traffic in words as a suffix of a shape: nothing where all is cut, both ways.
     pub fn suffix(&self) -> String {
         let words = self.words();
         if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
     }
 
-    /// Whatever is not as in the default, in words; the neighbours are left out.
+    /// All that differs from the default, in words; the neighbours are left out.
     pub fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
         if self.direction != Direction::Both {

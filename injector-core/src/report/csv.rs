@@ -1,4 +1,4 @@
-//! One line a trial, for spreadsheets; what is missing is empty.
+//! CSV with a line for each trial, for spreadsheets; what is missing is empty.
 
 use std::io::{self, Write};
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Writes a file through `fill`. A reader never sees half of it, and where it can't be written, what was there is left.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    // Through a symbolic link, the file is replaced and not the link.
+    // Where the path is a symbolic link, the file is replaced and not the link.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let known = fs::metadata(&target).ok();
     if known.as_ref().is_some_and(|known| !known.is_file()) {
@@ -46,7 +46,7 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// What to do where a file can't be written.
+/// The remedy where a file can't be written.
 pub fn remedy(error: &io::Error) -> &'static str {
     crate::run::remedy(error).unwrap_or("name a file in a directory that you may write to")
 }

@@ -1,4 +1,4 @@
-//! What `--json` prints.
+//! The output of `--json`.
 
 use serde_json::{Value, json};
 

@@ -28,14 +28,14 @@ use html::place::{Records, link};
 pub use outputs::OutputError;
 use table::Table;
 
-/// What a report is to write beside its text.
+/// The files that a report writes beside its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportOptions {
-    /// One self-contained page.
+    /// Where to write a self-contained HTML page.
     pub html: Option<PathBuf>,
     /// `JUnit` XML.
     pub junit: Option<PathBuf>,
-    /// One line a trial.
+    /// Where to write CSV, with a line for each trial.
     pub csv: Option<PathBuf>,
     /// The bound that every record is judged again by; `None` leaves them as they are.
     pub served_within: Option<Span>,
@@ -44,9 +44,9 @@ pub struct ReportOptions {
 /// A report that was made.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// For the terminal.
+    /// The text for the terminal.
     pub text: String,
-    /// For `--json`.
+    /// The value for `--json`.
     pub json: Value,
     /// The campaign's verdict, with the exit code of `measure`; reading it is no failure, so that `report` itself
     /// exits with 0.
@@ -73,9 +73,9 @@ impl Default for CompareOptions {
 /// A comparison that was made.
 #[derive(Clone, Debug)]
 pub struct Compared {
-    /// For the terminal.
+    /// The text for the terminal.
     pub text: String,
-    /// For `--json`.
+    /// The value for `--json`.
     pub json: Value,
     /// 0 not worse by the margin, 1 worse, 2 undecided or not comparable.
     pub exit_code: u8,
@@ -97,7 +97,7 @@ pub enum ReportError {
     /// A file can't be written.
     #[error("can't write {}: {source}; {}", .path.display(), file::remedy(.source))]
     Write {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why not.
         source: io::Error,
@@ -133,7 +133,7 @@ pub fn report(directory: &Path, options: &ReportOptions) -> Result<Report, Repor
     Ok(Report { text: text::report(&run), json: json::report(&run), verdict: run.summary.verdict })
 }
 
-/// What an index is to write.
+/// The files that an index writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexOptions {
     /// The page over all runs. Each run's own page is written into its directory, as [`RUN_PAGE`].
@@ -148,9 +148,9 @@ pub const RUN_PAGE: &str = "report.html";
 /// An index that was made.
 #[derive(Clone, Debug)]
 pub struct Index {
-    /// For the terminal.
+    /// The text for the terminal.
     pub text: String,
-    /// For `--json`.
+    /// The value for `--json`.
     pub json: Value,
 }
 

@@ -9,9 +9,9 @@ use crate::run::layout;
 #[derive(Debug, thiserror::Error)]
 #[error("{option} {} {why}; name another file", .path.display())]
 pub struct OutputError {
-    /// By which option.
+    /// The option that names the file.
     option: &'static str,
-    /// Which.
+    /// The file.
     path: PathBuf,
     /// Why not.
     why: String,
@@ -50,7 +50,7 @@ pub(super) fn refuse<'a>(
     Ok(())
 }
 
-/// What tells a file from others.
+/// The identity of a file: two paths may lead to the same one.
 struct File {
     path: PathBuf,
     /// Its device and inode, if it exists: it may have several paths.

@@ -28,7 +28,7 @@ pub fn report(run: &Run) -> String {
     section(&mut out, "Fail-over and loss by the heal", &fail_overs(s));
     section(&mut out, "Endpoints", &endpoints(s));
     for (title, rows) in groups(s) {
-        // One row would repeat the cluster's.
+        // A single row would repeat the cluster's.
         if rows.len() > 1 {
             section(&mut out, title, &shapes(rows));
         }
@@ -192,7 +192,7 @@ fn fail_overs(s: &Summary) -> Table {
     table
 }
 
-/// What is to be said below the figures.
+/// The sentences below the figures.
 pub fn notes(run: &Run) -> Vec<String> {
     let s = &run.summary;
     let mut notes = vec![s.dependence.sentence.clone()];
@@ -278,7 +278,7 @@ fn trials(n: u64) -> String {
     if n == 1 { "1 trial is".to_owned() } else { format!("{n} trials are") }
 }
 
-/// What the cuts of a run leave open: not felt, not proved, not covered.
+/// The doubts that the cuts of a run leave: not felt, not proved, not covered.
 fn cuts(run: &Run) -> Vec<String> {
     let s = &run.summary;
     let mut notes = Vec::new();

@@ -1,4 +1,4 @@
-//! What a trial waited for, in a sentence: the phases that took its time, and who was last in each.
+//! The reason why a trial took its time, in a sentence: its longest phases, and who was last in each.
 
 use crate::api::Outcome;
 use crate::figures::{counted, time};
@@ -8,7 +8,8 @@ use crate::stats::trial::{EndpointTimes, Trial};
 /// The share of the whole below which a phase is not mentioned.
 const WORTH: u64 = 20;
 
-/// What a decided trial waited for; `None` of one that is not decided, or that waited for nothing that is known.
+/// The thing that a decided trial waited for; `None` if it is not decided, or waited for nothing that is
+/// known.
 pub fn waited(trial: &Trial, detail: &Detail) -> Option<String> {
     let is_late = match trial.cluster.outcome {
         Outcome::Recovered => false,
@@ -62,7 +63,7 @@ fn last(trial: &Trial, at: impl Fn(&EndpointTimes) -> Option<u64>) -> Option<&En
     required.filter(|endpoint| at(endpoint).is_some()).max_by_key(|endpoint| at(endpoint))
 }
 
-/// What a trial that did not settle in time was still waiting for.
+/// The thing that a trial which did not settle in time was still waiting for.
 fn never(trial: &Trial) -> Option<String> {
     let required = || trial.endpoints.iter().filter(|endpoint| endpoint.required);
     let names = |wanted: &dyn Fn(&&EndpointTimes) -> bool| -> Vec<&str> {

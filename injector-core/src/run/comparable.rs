@@ -67,7 +67,7 @@ impl Settings {
         differences("", &keyed(&self.as_known_to(other)), &keyed(&other.as_known_to(self)))
     }
 
-    /// These settings without what `other` does not record, as one of an older version.
+    /// These settings without those that `other`, perhaps of an older version, does not record.
     fn as_known_to(&self, other: &Self) -> Self {
         let mut known = self.clone();
         for probe in &mut known.probes {
@@ -112,7 +112,7 @@ impl Settings {
     }
 }
 
-/// What two campaigns must agree on to be compared, each part in one spelling.
+/// The settings that two campaigns must agree on to be compared, each part in one spelling.
 #[derive(PartialEq, Serialize)]
 struct Comparable<'a> {
     deadline: Span,
@@ -247,7 +247,7 @@ mod tests {
             run.differences(&elsewhere),
             ["probes.ingress@n1.addresses[0]: \"10.0.0.1\", \"10.1.0.1\""]
         );
-        // What an older run does not record is unknown.
+        // Settings that an older run does not record are unknown.
         let old = with(None, &[]);
         assert_eq!((run.incomparable(&old), old.differences(&run)), (Vec::new(), Vec::new()));
         assert_eq!(

@@ -7,11 +7,11 @@ use crate::clock::Span;
 /// Commands that run beside trials, each by `sh -c`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
-    /// Before the cut, when the cluster is healthy; if it fails, the trial is not made.
+    /// Runs before the cut, when the cluster is healthy; if it fails, the trial is not made.
     pub before_trial: Option<String>,
-    /// After the record was written.
+    /// Runs after the record was written.
     pub after_trial: Option<String>,
-    /// As soon as a trial is known not to recover by the deadline.
+    /// Runs as soon as a trial is known not to recover by the deadline.
     pub on_slow: Option<String>,
 }
 

@@ -3,12 +3,12 @@
 use serde::Serialize;
 use serde_json::Value;
 
-/// As JSON.
+/// The settings as JSON.
 pub(super) fn value(settings: &impl Serialize) -> Value {
     serde_json::to_value(settings).expect("settings have string keys and finite numbers")
 }
 
-/// As `path: a's value, b's`.
+/// The differences of two values, as `path: a's value, b's`.
 pub(super) fn differences(path: &str, a: &Value, b: &Value) -> Vec<String> {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     match (a, b) {

@@ -42,7 +42,7 @@ pub enum RunDirError {
         /// `name: begun with, now`.
         differences: Vec<String>,
     },
-    /// What it holds can't be read.
+    /// The content of the directory can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The operating system refuses.
@@ -51,9 +51,9 @@ pub enum RunDirError {
         .path.display(), file::remedy(.source).map_or_else(String::new, |remedy| format!("; {remedy}"))
     )]
     Io {
-        /// What was tried.
+        /// The operation that failed, as a verb.
         operation: &'static str,
-        /// On what.
+        /// The path that the operation was on.
         path: PathBuf,
         /// Why not.
         source: io::Error,
@@ -64,7 +64,7 @@ fn io_error<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Erro
     move |source| RunDirError::Io { operation, path: path.to_owned(), source }
 }
 
-/// What an opened campaign has done so far.
+/// The trials that an opened campaign has made so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Trials with a record, and the attempt that counts.
@@ -99,7 +99,7 @@ impl RunDir {
     /// Makes a new run directory; a folder that is there must be empty, except for what a beginning that was cut short
     /// leaves: no records, and a `campaign.json` that never got its name.
     pub fn create(path: &Path, campaign: &Campaign) -> Result<Self, RunDirError> {
-        // What was probed and run is nobody else's business. A folder that was there keeps its mode.
+        // Which systems were tested is private to the user. A folder that existed before keeps its mode.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("make", path))?;
         let unnamed = fresh(CAMPAIGN);
         for entry in fs::read_dir(path).map_err(io_error("list", path))? {

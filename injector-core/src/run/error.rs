@@ -37,7 +37,7 @@ pub enum ReadError {
     /// The operating system refuses.
     #[error("can't read {}: {source}; name the directory that measure wrote with --out", .path.display())]
     Io {
-        /// What.
+        /// The file or directory.
         path: PathBuf,
         /// Why not.
         source: io::Error,
@@ -45,19 +45,19 @@ pub enum ReadError {
     /// Written by another version.
     #[error("{} has schema {found}, this injector reads {known}; use the version that wrote it", .path.display())]
     Schema {
-        /// What.
+        /// The file.
         path: PathBuf,
         /// The version found.
         found: u64,
         /// The versions that can be read.
         known: SupportedVersions,
     },
-    /// Not what it should be.
+    /// A line is not of the expected form.
     #[error("{} line {line} is not readable: {source}; fix or remove that line", .path.display())]
     Line {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The line, from 1.
         line: u64,
         /// Why not.
         source: serde_json::Error,
@@ -65,7 +65,7 @@ pub enum ReadError {
     /// A bound is asked for and the probes that it needs are not there.
     #[error("{} has no probes of trial {trial}; without them a report can't be made with another bound", .path.display())]
     NoProbes {
-        /// Which directory.
+        /// The run directory.
         path: PathBuf,
         /// The trial.
         trial: u64,
@@ -92,9 +92,9 @@ pub enum ReadError {
     /// A record that belongs to no trial.
     #[error("{} line {line} has no trial number; only records of measure can be reported", .path.display())]
     NoTrial {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The line, from 1.
         line: u64,
     },
 }

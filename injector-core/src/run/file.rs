@@ -34,7 +34,7 @@ pub(super) fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<Fi
     if file.metadata()?.is_file() { Ok(file) } else { Err(is_other()) }
 }
 
-/// What to do where there is no room for what is written; `None` if that is not why it can't be.
+/// The remedy where there is no room for a file; `None` for other errors.
 pub(crate) fn remedy(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         io::ErrorKind::FileTooLarge => Some("raise the limit of a file's size (`ulimit -f unlimited`)"),

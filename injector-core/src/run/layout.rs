@@ -33,7 +33,7 @@ pub const SUMMARY: &str = "summary.json";
 /// All of them.
 pub const FILES: [&str; 7] = [CAMPAIGN, TRIALS, PROBES, PROBES_INDEX, NOT_MADE, OPEN, SUMMARY];
 
-/// One line of `probes.jsonl`.
+/// A line of `probes.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrialProbes {
     /// The trial's index.

@@ -18,7 +18,7 @@ use crate::stats::trial::Trial;
 /// The links of a trial that a report can show; of a larger shape, those that came back last.
 const LINKS: usize = 24;
 
-/// One link of a trial: nanoseconds from the heal.
+/// The times of a trial's link: nanoseconds from the heal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkTimes {
     /// The sender.
@@ -31,7 +31,7 @@ pub struct LinkTimes {
     pub firsts_ns: [Option<u64>; 4],
 }
 
-/// What a timeline shows of a trial beyond [`Trial`].
+/// The facts that a timeline shows of a trial beyond [`Trial`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detail {
     /// The line of `trials.jsonl` that holds the record, from 1.
@@ -65,7 +65,7 @@ impl Detail {
             let heal = heal?;
             at.filter(|&at| at >= heal.begin_ns).map(|at| at.0.saturating_sub(heal.end_ns.0))
         };
-        // Nothing is later than never.
+        // A time that never came sorts last.
         let late = |link: &&LinkRecord| std::cmp::Reverse(link.first_packet_ns.unwrap_or(MonoNs(u64::MAX)));
         let mut links: Vec<&LinkRecord> = record.links.iter().collect();
         links.sort_by_key(late);
@@ -131,7 +131,7 @@ pub struct Run {
     pub campaign: Campaign,
     /// Its trials in order, the last attempt of each.
     pub trials: Vec<Trial>,
-    /// Their details, in the same order.
+    /// The details of these trials, in the same order.
     pub details: Vec<Detail>,
     /// Notices about the directory.
     pub notes: Vec<String>,
@@ -222,14 +222,14 @@ impl Run {
         Ok(kept.into_values().collect())
     }
 
-    /// What it is called: the name of its directory.
+    /// The name of the run: that of its directory.
     pub fn name(&self) -> String {
         let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
         name.unwrap_or_else(|| "campaign".to_owned())
     }
 
-    /// The same, every record judged again from its probes: an answer counts as served if it came within
-    /// `served_within` of the instant at which its probe was due.
+    /// Reads a run directory, with every record judged again from its probes: an answer counts as served if
+    /// it came within `served_within` of the instant at which its probe was due.
     pub fn load_within(path: &Path, served_within: Option<Span>) -> Result<Self, ReadError> {
         let campaign = read::campaign(path)?;
         let mut again = Reassessment::open(path, &campaign.settings, served_within)?;

@@ -15,15 +15,15 @@ use crate::api::ProbeView;
 /// Probes by the index of their trial.
 pub type Probes = HashMap<u64, Vec<ProbeView>>;
 
-/// Where a line begins, and its length.
+/// The place where a line begins, and the line's length.
 type LineExtent = (u64, u64);
 
-/// What is at a place.
+/// The result of reading the place of a trial's probes.
 enum Lookup {
     Probes(Vec<ProbeView>),
-    /// No place is known.
+    /// The place of the probes is not known.
     Nothing,
-    /// Something else than what was looked for.
+    /// The line there is not of the wanted trial and attempt.
     Other,
 }
 
@@ -86,7 +86,7 @@ impl ProbeFile {
     }
 }
 
-/// By the index; `None` where it does not fit a file of this length.
+/// The lines' places by the index; `None` where it does not fit a file of this length.
 fn indexed(text: &str, file_length: u64) -> Option<HashMap<(u64, u32), LineExtent>> {
     let mut places = HashMap::new();
     let mut end = 0;
@@ -99,7 +99,7 @@ fn indexed(text: &str, file_length: u64) -> Option<HashMap<(u64, u32), LineExten
     (end == file_length).then_some(places)
 }
 
-/// By reading all of the file.
+/// The lines' places by reading all of the file.
 fn scanned(path: &Path) -> Result<HashMap<(u64, u32), LineExtent>, ReadError> {
     #[derive(Deserialize)]
     struct Head {

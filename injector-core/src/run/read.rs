@@ -76,12 +76,12 @@ pub fn not_made(directory: &Path) -> Result<Vec<NotMade>, ReadError> {
     Ok(found)
 }
 
-/// What is wrong with a last line.
+/// The fault of a last line.
 #[derive(Debug)]
 pub enum LastLineFault {
-    /// It is the beginning of a record.
+    /// The line is the beginning of a record.
     Torn,
-    /// It lacks its end of line alone.
+    /// The line lacks only its end of line.
     Unfinished(Box<RecoveryRecord>),
 }
 
@@ -143,7 +143,7 @@ impl Lines {
     }
 
     fn parse(&self) -> Result<Box<RecoveryRecord>, ReadError> {
-        // The common case is parsed once; only what does not fit is looked at again for its schema.
+        // The common case is parsed once; only a line that does not fit is read again for its schema.
         match serde_json::from_slice::<Box<RecoveryRecord>>(&self.line) {
             Ok(record) if SupportedVersions::RECORDS.contains(record.schema) => Ok(record),
             _ => versioned(&self.line, SupportedVersions::RECORDS, &self.path, self.number),

@@ -22,12 +22,12 @@ pub const CAMPAIGN_SCHEMA: u32 = 1;
 pub struct Campaign {
     /// [`CAMPAIGN_SCHEMA`].
     pub schema: u32,
-    /// What decides how trials are made: a resumed campaign must have the same.
+    /// The settings that decide how trials are made: a resumed campaign must have the same.
     pub settings: Settings,
     /// How it was run, as far as that may change when it is resumed; `null` in older directories.
     #[serde(default)]
     pub conduct: Option<Conduct>,
-    /// What was tested, by which injector.
+    /// The versions of the injector and of the systems under test.
     pub versions: Versions,
     /// The kernel's release.
     pub kernel: String,
@@ -39,7 +39,7 @@ pub struct Campaign {
     pub started: WallNs,
 }
 
-/// What decides how trials are made.
+/// The settings that decide how trials are made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Randomised in blocks.
@@ -48,7 +48,7 @@ pub struct Settings {
     pub trials: u64,
     /// Trial i draws from (seed, i).
     pub seed: u64,
-    /// From the heal.
+    /// The time from the heal within which a trial must settle.
     pub deadline: Span,
     /// The pause after each record.
     #[serde(default)]
@@ -60,7 +60,7 @@ pub struct Settings {
     pub ready: Ready,
     /// The endpoints' probes.
     pub probes: Vec<EndpointProbe>,
-    /// What the verdict depends on.
+    /// The settings that the verdict depends on.
     pub gates: Gates,
     /// Whether links that are not covered are left out on purpose.
     #[serde(default)]
@@ -74,18 +74,18 @@ pub struct Settings {
 }
 
 flat! {
-    /// One combination of a matrix.
+    /// A combination of a matrix.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(from = "FlatCell")]
     pub struct Cell;
     #[derive(Deserialize)]
     struct FlatCell;
     {
-        /// What is cut.
+        /// The shape that is cut.
         pub shape: Shape,
-        /// For how long.
+        /// The time for which the cut holds.
         pub hold: Span,
-        /// What the cuts do to the packets of their links.
+        /// The effect of the cuts on the packets of their links.
         #[serde(serialize_with = "whole_traffic")]
         pub traffic: ..traffic_fields!(Traffic),
     }
@@ -97,7 +97,7 @@ impl Cell {
         Self { shape, hold, traffic: Traffic::default() }
     }
 
-    /// What makes its cuts of some links the same as another's: the direction is in the links.
+    /// The key that is equal for cells whose cuts of the same links are alike: the direction is in the links.
     fn key(&self) -> CellKey {
         CellKey {
             hold: self.hold,
@@ -120,7 +120,7 @@ struct CellKey {
     traffic: Traffic,
 }
 
-/// What the verdict depends on.
+/// The settings that the verdict depends on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Gates {
     /// Endpoints made advisory for this run, by base or full name.
@@ -146,7 +146,7 @@ pub struct StopWhen {
     pub p1: f64,
 }
 
-/// What was tested, by which injector.
+/// The versions of the injector and of the systems under test.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
     /// The injector's version.
@@ -173,7 +173,7 @@ pub struct Clock {
 }
 
 impl Settings {
-    /// What the verdicts of its partitions take into account.
+    /// The options that the verdicts of its partitions take into account.
     pub fn verdict(&self) -> VerdictOptions {
         VerdictOptions {
             advisory: self.gates.advisory.clone(),
@@ -183,7 +183,7 @@ impl Settings {
         }
     }
 
-    /// What the summary needs to know.
+    /// The facts that the summary needs.
     pub fn plan(&self) -> Plan {
         Plan {
             given_up: None,
@@ -195,7 +195,7 @@ impl Settings {
         }
     }
 
-    /// What the record of a trial says, as one of its cell.
+    /// The trial of a record, as one of its cell.
     pub fn trial(&self, index: u64, record: &RecoveryRecord) -> Trial {
         let trial = Trial::new(index, record);
         if self.cells.is_empty() {

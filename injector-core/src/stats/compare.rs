@@ -16,7 +16,7 @@ use crate::api::ClusterOutage;
 /// The margin that is used if none is asked for: 5 points.
 pub const MARGIN: f64 = 0.05;
 
-/// What a comparison says.
+/// The finding of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
@@ -39,12 +39,12 @@ impl Finding {
     }
 }
 
-/// One arm's share beyond the common deadline.
+/// An arm's share beyond the common deadline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmFigures {
     /// Decided trials.
     pub n: u64,
-    /// Of these, beyond the deadline.
+    /// Decided trials beyond the deadline.
     pub beyond_deadline: u64,
     /// The share.
     pub rate: Option<f64>,
@@ -56,7 +56,7 @@ pub struct ArmFigures {
     pub starved: u64,
 }
 
-/// Both arms where the same links were cut.
+/// The figures of both arms where the same links were cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StratumFigures {
     /// The resolved shape.
@@ -84,16 +84,16 @@ pub struct TimeTest {
     pub b_rate: Option<f64>,
     /// The log-rank test's two-sided probability, stratified by resolved shape.
     pub p: Option<f64>,
-    /// The same after Holm, over all tests of this list.
+    /// `p` after Holm's correction, over all tests of this list.
     pub p_holm: Option<f64>,
 }
 
 /// A comparison of B with A.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// What it says.
+    /// The finding.
     pub finding: Finding,
-    /// The same in a sentence.
+    /// The finding in a sentence.
     pub sentence: String,
     /// The deadline that both are judged by.
     pub deadline_ns: Option<u64>,
@@ -101,7 +101,7 @@ pub struct Comparison {
     pub a: ArmFigures,
     /// B, all strata.
     pub b: ArmFigures,
-    /// By resolved shape.
+    /// The figures by resolved shape.
     pub strata: Vec<StratumFigures>,
     /// Decided trials of shapes that only one of the two has: they take no part.
     pub unmatched: u64,
@@ -111,7 +111,7 @@ pub struct Comparison {
     pub difference: Option<f64>,
     /// Its one-sided 95 % upper bound.
     pub difference_upper95: Option<f64>,
-    /// The same bound if all of B's undecided trials had been beyond the deadline.
+    /// `difference_upper95` if all of B's undecided trials had been beyond the deadline.
     pub difference_upper95_worst: Option<f64>,
     /// The margin.
     pub margin: f64,
@@ -143,7 +143,8 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
     let strata: Vec<Stratum> = rows.iter().map(|(_, stratum)| *stratum).collect();
     let unmatched = strata.iter().filter(|s| !s.compares()).map(|s| s.a.n + s.b.n).sum();
     let (p_worse, gap) = (exact_p(&strata), difference(&strata));
-    // What nobody could judge must not pass for good: a cluster that never comes back may look like that.
+    // A trial that nobody could judge must not count as good: a cluster that never recovers may produce such
+    // trials.
     let worst: Vec<Stratum> = rows
         .iter()
         .map(|(shape, stratum)| {
@@ -239,7 +240,7 @@ fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Counted> {
 
 fn sentence(c: &Comparison) -> String {
     let points = |share: f64| format!("{:.1} points", share * 100.0);
-    // Who reads the verdict alone must not take trials that nobody could judge for good ones.
+    // A reader of the verdict alone must not take trials that nobody could judge for good ones.
     let undecided = |arm: &ArmFigures| match arm.undetermined {
         0 => String::new(),
         n => format!(" ({n} more undecided)"),

@@ -1,4 +1,4 @@
-//! Whether trials look independent: what one left behind, and drift over the campaign.
+//! Whether trials appear independent: effects of one trial on the next, and drift over the campaign.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -24,7 +24,7 @@ pub struct Dependence {
     pub trend: Option<f64>,
     /// The two-sided probability of a `trend` this large without one.
     pub trend_p: Option<f64>,
-    /// The assumption of all intervals, and whether it looks kept here.
+    /// The assumption of all intervals, and whether these trials appear to keep it.
     pub sentence: String,
 }
 
@@ -33,8 +33,8 @@ pub fn dependence(times: &[u64]) -> Dependence {
     within(times, &[(0..times.len()).collect()], false)
 }
 
-/// Judges times in the order of their trials, by their ranks within `strata` (positions in `times`), so that what
-/// differs between strata looks neither like dependence nor like a trend. `is_mixed`: the strata differ.
+/// Judges times in the order of their trials, by their ranks within `strata` (positions in `times`), so that
+/// differences between strata are not taken for dependence or for a trend. `is_mixed`: the strata differ.
 pub fn within(times: &[u64], strata: &[Vec<usize>], is_mixed: bool) -> Dependence {
     let n = times.len();
     let mut ranks = vec![0.0; n];

@@ -4,7 +4,7 @@ use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 use super::survival::{End, Observation};
 
-/// What a log-rank test finds.
+/// The result of a log-rank test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogRank {
     /// Events in the second arm minus those expected if both were alike: above 0, the second arm is faster.

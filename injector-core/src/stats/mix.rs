@@ -12,7 +12,8 @@ use super::trial::{Instant, Trial};
 
 /// Strata with fewer trials take no part.
 pub const FEWEST: usize = 5;
-/// From this many trials on, p is that of chi-squared: with few trials a stratum it would cry wolf.
+/// From this many trials on, p is that of chi-squared: with few trials in a stratum it would give false
+/// alarms.
 const LARGE: usize = 500;
 /// Permutations under that.
 const PERMUTATIONS: u32 = 9_999;
@@ -23,7 +24,7 @@ const ALPHA: f64 = 0.01;
 /// And only if the slowest stratum's median is so many times the fastest one's.
 const RATIO: f64 = 1.5;
 
-/// What the trials are divided by.
+/// The factor that divides the trials into strata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Factor {
@@ -35,11 +36,11 @@ pub enum Factor {
     Isolated,
 }
 
-/// What a test is of.
+/// The time that is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measured {
-    /// From heal to settled.
+    /// The time from heal to settled.
     Settled,
     /// The sum of the required endpoints' outages.
     Outage,
@@ -48,9 +49,9 @@ pub enum Measured {
 /// A log-rank test over strata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StrataTest {
-    /// What the strata are.
+    /// The factor that makes the strata.
     pub factor: Factor,
-    /// What was tested.
+    /// The time that was tested.
     pub of: Measured,
     /// Trials in strata of at least [`FEWEST`].
     pub trials: u64,
@@ -58,7 +59,7 @@ pub struct StrataTest {
     pub strata: u64,
     /// Chi-squared with one degree of freedom fewer than strata.
     pub chi_squared: f64,
-    /// By seeded permutation; from 500 trials on that of chi-squared.
+    /// The probability, by seeded permutation; from 500 trials on that of chi-squared.
     pub p: f64,
     /// Holm-adjusted over all tests of the list.
     pub p_holm: f64,
@@ -84,7 +85,7 @@ impl StrataTest {
 pub struct Mix {
     /// Factors that divide the trials alike are tested once.
     pub tests: Vec<StrataTest>,
-    /// The test that the headline rests on; `null` where trials look alike.
+    /// The test that the headline rests on; `null` where no test distinguishes the strata.
     pub clear: Option<StrataTest>,
 }
 
@@ -152,7 +153,7 @@ fn test(trials: &[&Trial], factor: Factor, division: &[Vec<usize>], of: Measured
         return None;
     }
     let medians = groups.iter().map(|group| Curve::estimate(group.clone()).quantile(0.5).estimate);
-    // What is not reached is the slowest.
+    // A median that is not reached counts as the slowest.
     let mut medians: Vec<u64> = medians.map(|median| median.unwrap_or(u64::MAX)).collect();
     medians.sort_unstable();
     let reached = |ns: u64| Some(ns).filter(|&ns| ns < u64::MAX);
@@ -241,7 +242,7 @@ fn permuted(groups: &[Vec<Observation>]) -> f64 {
     permuted_times(groups, PERMUTATIONS)
 }
 
-/// The same of so many permutations.
+/// [`permuted`] with a given number of permutations.
 fn permuted_times(groups: &[Vec<Observation>], permutations: u32) -> f64 {
     let all: Vec<Observation> = groups.concat();
     let mut scores = scores(&all);

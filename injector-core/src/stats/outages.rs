@@ -13,7 +13,7 @@ use super::trial::{EndpointTimes, Instant, Trial, base};
 pub struct Spread {
     /// Trials (or endpoints of trials) that it is known of.
     pub n: u64,
-    /// Of these, censored: the time was longer than could be seen.
+    /// The number of these that are censored: the time was longer than could be seen.
     pub censored: u64,
     /// The median (Kaplan–Meier).
     pub p50_ns: Option<u64>,
@@ -21,13 +21,13 @@ pub struct Spread {
     pub p90_ns: Option<u64>,
     /// The largest; `null` where any was censored: that one may be the largest, however early it was lost sight of.
     pub max_ns: Option<u64>,
-    /// What the largest is at least, where it is not known.
+    /// A lower bound of the largest, where it is not known.
     #[serde(default)]
     pub max_at_least_ns: Option<u64>,
 }
 
 impl Spread {
-    /// Over observations in any order.
+    /// The spread of observations in any order.
     pub fn of(observations: Vec<Observation>) -> Self {
         let n = observations.len() as u64;
         let events = observations.iter().filter(|seen| **seen == Observation::event(seen.time_ns));
@@ -46,18 +46,19 @@ impl Spread {
 pub struct FailOvers {
     /// Endpoints of trials that were out during the cut and came back before the heal.
     pub back: u64,
-    /// Those that were out and did not: censored at the heal.
+    /// Endpoints of trials that were out during the cut and did not come back before the heal: censored at
+    /// the heal.
     pub not_back: u64,
-    /// Those that were never out during the cut: no part of the times.
+    /// Endpoints of trials that were never out during the cut: they are no part of the times.
     pub never_out: u64,
-    /// From the cut to the return.
+    /// The times from the cut to the return.
     pub times: Spread,
 }
 
 /// The outages of one name's required endpoints in the trials of one stratum.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutageFigures {
-    /// What was cut.
+    /// The shape that was cut.
     pub shape: String,
     /// `ingress`.
     pub name: String,
@@ -77,11 +78,11 @@ pub struct OutageFigures {
     pub never_out: u64,
     /// Endpoints of trials that were in service at the heal and out after it, and how long.
     pub lost_by_heal: Spread,
-    /// From heal to settled, all required endpoints.
+    /// The times from heal to settled, of all required endpoints together.
     pub settled: Spread,
 }
 
-/// By cut, then by name; strata in the order of their slowest medians of settled.
+/// The outages by cut, then by name; strata are in the order of their slowest medians of settled.
 pub fn by_cut(trials: &[&Trial]) -> Vec<OutageFigures> {
     let mut rows: Vec<OutageFigures> = strata(trials, Factor::Cut)
         .into_iter()

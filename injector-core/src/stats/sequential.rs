@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What the test says after a trial.
+/// The decision of the test after a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn walds_figures_for_one_against_five_percent() {
         let test = Sprt::new(0.01, 0.05).unwrap();
-        // By hand: ln 19 / ln(0.99 / 0.95) = 71.4.
+        // Computed by hand: ln 19 / ln(0.99 / 0.95) = 71.4.
         assert_eq!(test.fewest_without_failure(), 72);
         // Wald 1945, (3.57): drift −0.0247298 at 1 % and 0.0412895 at 5 %, numerator 0.9·ln 19 = 2.65000.
         assert!((test.expected_trials(0.01, ALPHA) - 107.2).abs() < 0.1);

@@ -1,8 +1,8 @@
-//! What a campaign was to be, and the figures that its verdict is about.
+//! The plan of a campaign, and the figures that its verdict is about.
 
 use serde::{Deserialize, Serialize};
 
-/// What the campaign's settings say about its summary.
+/// The campaign's settings that its summary needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Why the campaign was given up, if it was.
@@ -24,7 +24,7 @@ pub struct Plan {
 pub struct Figures {
     /// Decided trials: those in the rate.
     pub n: u64,
-    /// Of these, beyond the deadline.
+    /// Decided trials beyond the deadline.
     pub beyond_deadline: u64,
     /// The share beyond the deadline.
     pub rate: Option<f64>,
@@ -59,9 +59,9 @@ pub struct Figures {
 /// Figures of settled, and the same of ready.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Series {
-    /// From heal to settled.
+    /// Figures of the time from heal to settled.
     #[serde(flatten)]
     pub settled: Figures,
-    /// From heal to ready.
+    /// Figures of the time from heal to ready.
     pub ready: Figures,
 }

@@ -1,4 +1,4 @@
-//! Which peers a cut separates from the rest, from its links alone.
+//! The peers that a cut separates from the rest, from its links alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,7 +5,7 @@ use statrs::function::factorial::ln_binomial;
 use super::binomial::{lower_limit, upper_limit};
 use super::{ALPHA, normal_quantile};
 
-/// One arm's counts.
+/// The counts of an arm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arm {
     /// Trials beyond the deadline.
@@ -21,7 +21,7 @@ impl Arm {
     }
 }
 
-/// Both arms' counts where the same links were cut.
+/// The counts of both arms where the same links were cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stratum {
     /// The arm compared with.

@@ -1,4 +1,4 @@
-//! What a campaign says: `summary.json`.
+//! The summary of a campaign: `summary.json`.
 
 use std::collections::BTreeMap;
 
@@ -31,11 +31,11 @@ const CURVE_POINTS: usize = 400;
 pub struct Outcomes {
     /// Settled by the deadline.
     pub recovered: u64,
-    /// Not settled by the deadline.
+    /// Trials that did not settle by the deadline.
     pub not_recovered: u64,
     /// Closed early by another cut.
     pub censored: u64,
-    /// Nothing can be said.
+    /// Trials about which nothing can be said.
     pub unknown: u64,
     /// The instrument's own failures.
     pub harness_failed: u64,
@@ -57,7 +57,7 @@ impl Outcomes {
     }
 }
 
-/// One endpoint, or all instances of one.
+/// The series of an endpoint, or of all its instances together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EndpointSeries {
     /// `ingress@n1`, or `ingress` for all of its instances.
@@ -76,27 +76,27 @@ pub struct EndpointSeries {
 /// The trials of one shape, peer or hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShapeSeries {
-    /// Which.
+    /// The shape, the peers or the hold, in words.
     pub shape: String,
-    /// Their figures.
+    /// The figures of these trials.
     #[serde(flatten)]
     pub series: Series,
 }
 
-/// One phase over the trials in which both of its ends were seen.
+/// A phase over the trials in which both of its ends were seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhaseFigures {
     /// Its name.
     pub phase: String,
     /// Trials in which it was seen.
     pub n: u64,
-    /// Their median.
+    /// The phase's median.
     pub p50_ns: Option<u64>,
-    /// Their 90 % quantile.
+    /// The phase's 90 % quantile.
     pub p90_ns: Option<u64>,
 }
 
-/// One of the slowest trials.
+/// A trial among the slowest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SlowTrial {
     /// Its index.
@@ -105,11 +105,11 @@ pub struct SlowTrial {
     pub attempt: u32,
     /// Its outcome.
     pub outcome: Outcome,
-    /// From heal to settled.
+    /// The time from heal to settled.
     pub settled_ns: Option<u64>,
-    /// From heal to ready.
+    /// The time from heal to ready.
     pub ready_ns: Option<u64>,
-    /// What was cut.
+    /// The resolved shape that was cut.
     pub resolved: String,
     /// The link whose first packet came last.
     pub last_link: Option<String>,
@@ -117,7 +117,7 @@ pub struct SlowTrial {
     pub starved: bool,
 }
 
-/// What the number of trials can show.
+/// The power of the number of trials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Power {
     /// The smallest rate that as many trials show at least once with 95 %.
@@ -157,22 +157,22 @@ pub struct Summary {
     pub intervals: String,
     /// All required endpoints.
     pub cluster: Series,
-    /// The same without starved trials.
+    /// The cluster's series without starved trials.
     pub cluster_without_starved: Series,
     /// Each endpoint.
     pub endpoints: Vec<EndpointSeries>,
     /// Endpoints with several instances, the last instance counting.
     pub endpoint_groups: Vec<EndpointSeries>,
-    /// By shape as asked.
+    /// The series by shape as asked.
     pub by_shape: Vec<ShapeSeries>,
-    /// By shape after drawing.
+    /// The series by shape after drawing.
     pub by_resolved: Vec<ShapeSeries>,
-    /// By the peers that had the shape's roles; empty where no shape has one.
+    /// The series by the peers that had the shape's roles; empty where no shape has one.
     #[serde(default)]
     pub by_role: Vec<ShapeSeries>,
-    /// By the peers cut off from all others.
+    /// The series by the peers cut off from all others.
     pub by_isolated: Vec<ShapeSeries>,
-    /// By nominal hold.
+    /// The series by nominal hold.
     pub by_hold: Vec<ShapeSeries>,
     /// The phases.
     pub phases: Vec<PhaseFigures>,
@@ -180,7 +180,7 @@ pub struct Summary {
     pub slowest: Vec<SlowTrial>,
     /// The Kaplan–Meier curve of settled, thinned.
     pub curve: Vec<CurvePoint>,
-    /// That of ready.
+    /// The Kaplan–Meier curve of ready, thinned.
     pub ready_curve: Vec<CurvePoint>,
     /// Outages by what was cut, slowest first.
     pub outages: Vec<OutageFigures>,
@@ -188,9 +188,9 @@ pub struct Summary {
     pub mix: Mix,
     /// Trials whose cut is not proved: it was not in force, or nothing showed that it was.
     pub unproved: u64,
-    /// Whether trials look independent.
+    /// Whether the trials appear independent.
     pub dependence: Dependence,
-    /// What the number of trials can show.
+    /// The power of the number of trials.
     pub power: Power,
     /// The sequential test, if one was asked for.
     pub sequential: Option<Sequential>,
@@ -386,7 +386,7 @@ fn grouped(trials: &[&Trial], key: impl Fn(&Trial) -> Option<String>) -> Vec<Sha
     groups.into_iter().map(|(shape, trials)| ShapeSeries { shape, series: cluster_series(&trials) }).collect()
 }
 
-/// By what was cut: the same links under the same settings, however they were named.
+/// The series by the cut itself: the same links under the same settings, however they were named.
 fn grouped_by_cut(trials: &[&Trial]) -> Vec<ShapeSeries> {
     let mut rows: Vec<ShapeSeries> = strata(trials, Factor::Cut)
         .into_iter()
@@ -399,7 +399,7 @@ fn grouped_by_cut(trials: &[&Trial]) -> Vec<ShapeSeries> {
     rows
 }
 
-/// By the nominal hold that lies nearest to the real one.
+/// The series by the nominal hold that lies nearest to the real one.
 fn by_hold(trials: &[&Trial], holds_ns: &[u64]) -> Vec<ShapeSeries> {
     let mut holds: Vec<u64> = holds_ns.to_vec();
     holds.sort_unstable();

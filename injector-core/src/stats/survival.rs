@@ -8,18 +8,18 @@ pub const P99_NEEDS: usize = 100;
 /// How the watching of one trial ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
-    /// With the event. Orders first: at equal times events come before censoring.
+    /// The watch ended with the event. It orders first: at equal times events come before censoring.
     Event,
-    /// Before it.
+    /// The watch ended before the event.
     Censored,
 }
 
-/// One trial's time from the heal, and what ended it.
+/// A trial's time from the heal, and what ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Observation {
     /// Nanoseconds from the heal.
     pub time_ns: u64,
-    /// What happened then.
+    /// How the watch ended.
     pub end: End,
 }
 
@@ -34,7 +34,7 @@ impl Observation {
         Self { time_ns, end: End::Event }
     }
 
-    /// Nothing had come by this time.
+    /// An observation without the event by this time.
     pub const fn censored(time_ns: u64) -> Self {
         Self { time_ns, end: End::Censored }
     }
@@ -71,7 +71,7 @@ pub struct Quantile {
 pub struct Curve {
     /// Trials that entered.
     pub n: usize,
-    /// One step per distinct event time, rising in time.
+    /// A step for each distinct event time, rising in time.
     pub steps: Vec<Step>,
     /// The time up to which anything is known; `None` without trials.
     pub last_ns: Option<u64>,
@@ -254,7 +254,8 @@ mod tests {
             let covered = from.is_none_or(|t| t <= median) && to.is_none_or(|t| median <= t);
             median_missed += u32::from(!covered);
         }
-        // Both sides, or a band that is too wide on one of them would pass by being too narrow on the other.
+        // Both sides are counted: a band that is too wide on one of them would pass by being too narrow on
+        // the other.
         let share = |count: u32| f64::from(count) / f64::from(campaigns);
         assert!((0.010..=0.040).contains(&share(below)), "too high in {}", share(below));
         assert!((0.010..=0.040).contains(&share(above)), "too low in {}", share(above));

@@ -1,4 +1,4 @@
-//! What one recovery record says to statistics.
+//! A trial as the statistics use it, made of its recovery record.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::labels::{self, digest, isolated, resolved_label};
 use super::sides::cut_off;
 use super::survival::Observation;
 
-/// Which instant of a recovery a figure is about.
+/// The instant of a recovery that a figure is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instant {
     /// The run of successes that lasted through the observation.
@@ -35,7 +35,7 @@ pub struct Times {
     pub impaired: Option<bool>,
 }
 
-/// One endpoint of a trial.
+/// The times of one endpoint of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointTimes {
     /// `ingress@n1`.
@@ -44,7 +44,7 @@ pub struct EndpointTimes {
     pub required: bool,
     /// The peer it runs on.
     pub peer: Option<String>,
-    /// From heal to the first success.
+    /// The time from heal to the first success.
     pub first_ok_ns: Option<u64>,
     /// When it was out; `None` if that is not known.
     pub outage: Option<Outage>,
@@ -52,7 +52,7 @@ pub struct EndpointTimes {
     pub times: Times,
 }
 
-/// One trial.
+/// A trial, as the statistics use it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
     /// Its index in the campaign, from 0.
@@ -71,7 +71,7 @@ pub struct Trial {
     pub asked: String,
     /// The shape after drawing, roles and presets; where a role could not be resolved, the shape as asked, marked so.
     pub resolved: String,
-    /// Who had which of the shape's roles, in words; `None` if the shape has none.
+    /// The peers of each of the shape's roles, in words; `None` if the shape has none.
     pub roles: Option<String>,
     /// The one group that was cut off from all others, if there was one.
     pub isolated: Option<String>,
@@ -99,9 +99,9 @@ pub struct Trial {
     pub outages: Vec<ClusterOutage>,
     /// The peers that the cut separated from the rest; `None` for shapes without sides.
     pub cut_off: Option<BTreeSet<String>>,
-    /// From heal to the instant at which the last link carried again.
+    /// The time from heal to the instant at which the last link carried again.
     pub carries_ns: Option<u64>,
-    /// From there to settled.
+    /// The time from that instant to settled.
     pub after_links_ns: Option<u64>,
     /// The heal, in nanoseconds of the monotonic clock.
     pub heal_ns: Option<u64>,
@@ -110,7 +110,7 @@ pub struct Trial {
     /// The directed links that were cut, who had the shape's roles, and the settings of the cut: equal where the same was
     /// cut.
     pub stratum: String,
-    /// What was cut, in words: the resolved shape, its roles, and the cell's settings where cells differ.
+    /// The cut in words: the resolved shape, its roles, and the cell's settings where cells differ.
     pub label: String,
 }
 
@@ -122,7 +122,7 @@ fn count(links: &[LinkRecord], is: impl Fn(&LinkRecord) -> bool) -> usize {
 pub const PHASES: [&str; 4] = ["silence", "reconnect", "return", "relapse"];
 
 impl Trial {
-    /// What `record` says, as trial `index`.
+    /// Takes the figures of a record, as trial `index`.
     pub fn new(index: u64, record: &RecoveryRecord) -> Self {
         let from_heal = |at: Option<MonoNs>| {
             let heal = record.heal.as_ref()?;
@@ -199,7 +199,8 @@ impl Trial {
         }
     }
 
-    /// The same trial as one of a cell; `settings` are equal where the cells' cuts are, and `words` distinguishes them.
+    /// This trial as a part of a cell; `settings` are equal where the cells' cuts are, and `words`
+    /// distinguishes them.
     #[must_use]
     pub fn in_cell(mut self, cell: usize, settings: &str, words: Option<&str>) -> Self {
         self.cell = cell;
@@ -311,8 +312,8 @@ pub fn base(name: &str) -> &str {
     name.split_once('@').map_or(name, |(base, _)| base)
 }
 
-/// Of two endpoints' outcomes the one that holds for both: one that failed is enough to know, anything else that is
-/// not known hides the other.
+/// The outcome of two endpoints together: a failure of one decides it, and any other outcome that is not
+/// known hides the other endpoint's.
 fn worse(a: Outcome, b: Outcome) -> Outcome {
     let weight = |outcome| match outcome {
         Outcome::Recovered => 0,

@@ -1,4 +1,4 @@
-//! What a campaign's figures mean for its exit code.
+//! The verdict of a campaign: the sentence and the exit code that its figures give.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +17,9 @@ pub struct Sequential {
     pub p0: f64,
     /// The rate that fails.
     pub p1: f64,
-    /// Its one-sided error rates, both.
+    /// The test's one-sided error rates, both.
     pub alpha: f64,
-    /// What it decided.
+    /// The test's decision.
     pub decision: Decision,
     /// After how many decided trials (so far).
     pub trials: u64,
@@ -113,7 +113,7 @@ const SMALL: f64 = 0.05;
 /// The confidence of what can't be excluded, and the chance with which a fault is to be shown.
 const CONFIDENCE: f64 = 0.95;
 
-/// What a pass of few trials does not say; nothing for one of many.
+/// The rate that a pass of few trials does not rule out, in words; empty for many trials.
 fn left_open(beyond: u64, n: u64) -> String {
     let enough = trials_to_see(SMALL, CONFIDENCE);
     let upper = clopper_pearson(beyond, n, CONFIDENCE).map(|[_, upper]| upper);

@@ -15,7 +15,7 @@ use crate::model::{Bridge, NamedLink, PeerId, PeerName, PeerNames, Selector, Sha
 /// The making of one shape.
 pub(super) struct Drawing<'a> {
     known: Definitions<'a>,
-    /// What is being made, in words.
+    /// The shape that is drawn, in words, for errors.
     shape: String,
     rng: ChaCha8Rng,
     /// Whether the seed had a say.
@@ -161,7 +161,7 @@ impl<'a> Drawing<'a> {
         Ok(Pool { peers, names, is_everyone })
     }
 
-    /// The same in an order that the seed decides.
+    /// The peers of [`Self::pool`] in an order that the seed decides.
     pub fn shuffled(&mut self, among: Option<&[Selector]>, needed: usize) -> Result<Pool<'a>, TopologyError> {
         let mut pool = self.pool(among, needed)?;
         pool.peers.shuffle(&mut self.rng);
@@ -169,7 +169,7 @@ impl<'a> Drawing<'a> {
         Ok(pool)
     }
 
-    /// One peer, cut off from all others.
+    /// A shape that cuts one drawn peer off from all others.
     pub fn one(&mut self, among: Option<&[Selector]>) -> Result<Shape<PeerName>, TopologyError> {
         self.at_least(2)?;
         let pool = self.pool(among, 1)?;
@@ -209,7 +209,7 @@ impl Pool<'_> {
         if self.is_everyone { Shape::Split(groups) } else { Shape::Between(groups) }
     }
 
-    /// Who drops whom, so that each peer keeps the connections of a ring of majorities.
+    /// The grudge by which each peer keeps the connections of a ring of majorities.
     pub fn ring(&self) -> Shape<PeerName> {
         let ring = &self.peers;
         let kept = ring::connections(ring.len());

@@ -63,7 +63,7 @@ fn minorities_are_as_large_as_jepsens() {
             assert_eq!(sizes("minority-third", count), [jepsen_third[count - 1]], "{count}");
         }
     }
-    // They count the peers that may be drawn.
+    // The two minorities count the peers that may be drawn.
     assert_eq!(sizes("minority --among n01,n02,n03", 9), [1]);
     assert_eq!(sizes("minority-third --among n01,n02,n03,n04,n05,n06,n07", 9), [2]);
 }
@@ -162,7 +162,7 @@ fn roles_stand_for_their_peers() {
     let shape = |text: &str| resolve_with(text, 4, &roles, 0).unwrap().shape.to_string();
     assert_eq!(shape("isolate @leader"), "isolate n02");
     assert_eq!(shape("isolate @followers n04"), "isolate n01 n03 n04");
-    // Who is named beside the role may have it.
+    // A peer that is named beside the role may have the role.
     assert_eq!(shape("isolate n02 @leader"), "isolate n02");
     assert_eq!(shape("between @leader @followers"), "between n02 n01,n03");
     assert_eq!(shape("bridge @leader"), "bridge n02");
@@ -273,7 +273,7 @@ proptest! {
         for (peer, place) in names.peers().zip(&places) {
             groups.entry(*place).or_default().push(names.name(peer).into());
         }
-        // Who is in place 0 is named nowhere.
+        // The peer in place 0 is named nowhere.
         groups.remove(&0);
         prop_assume!(groups.len() > 1);
         let place = |peer: PeerId| places[usize::from(peer.0) - 1];

@@ -53,14 +53,14 @@ pub enum TopologyError {
     },
     /// A group or list without a peer.
     EmptyGroup {
-        /// What is empty, in words.
+        /// The empty part, in words.
         what: String,
     },
     /// Nothing would be cut: no peer is outside the group.
     CutsNothing,
     /// A grudge without a link, or a list without any entry: what a program builds when it has nothing to cut.
     Empty {
-        /// What is empty, in words.
+        /// The empty part, in words.
         what: &'static str,
     },
     /// The shape needs more peers than the config has.
@@ -122,7 +122,7 @@ impl TopologyError {
         }
     }
 
-    /// What is wrong.
+    /// The fault, in words.
     pub fn what(&self) -> String {
         match self {
             Self::UnknownPeer { name, .. } => format!("unknown peer \"{name}\""),

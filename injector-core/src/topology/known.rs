@@ -1,4 +1,4 @@
-//! What is known of peers when a shape is resolved.
+//! The facts about peers that resolve a shape.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::model::{PeerId, PeerName, PeerNames, Shape};
 /// The peers of each role, as its source answered.
 pub type RolePeers = BTreeMap<String, Vec<PeerName>>;
 
-/// What the names in a shape mean.
+/// The meanings of the names in a shape.
 #[derive(Clone, Copy, Debug)]
 pub struct Definitions<'a> {
     /// The configured peers.

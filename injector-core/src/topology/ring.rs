@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-/// Whom each place of a ring of `count` (at least 3) hears, itself not listed: as few as make a majority with itself,
-/// so that no two places, each with itself, hear the same set.
+/// For each place of a ring of `count` (at least 3), the places that it receives from, itself not listed: as
+/// few as make a majority with itself, so that no two places, each with itself, receive from the same set.
 ///
-/// Connections are two-way, except of three places: there, two two-way connections would leave one place that hears
-/// all, so each hears only the one before it. Each place hears its nearest neighbours on both sides; where that leaves
-/// one to find, it is one as far away as the ring allows. If both `count` and the number wanted are odd, no set of
-/// two-way connections fits, and place 0 hears one more.
+/// Connections are two-way, except of three places: there, two two-way connections would leave one place that
+/// receives from all, so each receives only from the one before it. Each place receives from its nearest
+/// neighbours on both sides; where that leaves one place to find, it is as far away as the ring allows. If
+/// both `count` and the number wanted are odd, no set of two-way connections fits, and place 0 receives from
+/// one more.
 pub(super) fn connections(count: usize) -> Vec<BTreeSet<usize>> {
     let mut hears = vec![BTreeSet::new(); count];
     if count == 3 {
@@ -70,7 +71,7 @@ mod tests {
         }
     }
 
-    /// What Jepsen's rings drop, counted in directed links.
+    /// The number of directed links that Jepsen's rings drop.
     #[test]
     fn as_many_links_are_dropped_as_by_jepsen() {
         let dropped =

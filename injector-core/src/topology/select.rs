@@ -1,5 +1,5 @@
-//! From a shape as asked to one that says which peers: presets looked up, roles and draws made peers. Pure, and the same
-//! for the same seed.
+//! Resolves a shape as asked: replaces presets, roles and draws by peers. Pure: the same seed gives the same
+//! result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ pub fn roles(shape: &Shape, presets: &BTreeMap<String, Shape>) -> Result<BTreeSe
     Ok(arguments.selectors().into_iter().filter_map(role).collect())
 }
 
-/// Whether a shape has what a direction is relative to; presets were looked up before.
+/// Checks that a shape has a group that the direction is relative to. Presets must be resolved before.
 pub fn check_direction(shape: &Shape, direction: Direction) -> Result<(), TopologyError> {
     if direction != Direction::Both && shape.first_group().is_none() {
         return Err(TopologyError::NoFirstGroup { shape: shape.word() });

@@ -136,7 +136,7 @@ pub const SHAPES: [Syntax; 15] = [
 ];
 
 impl<P> Shape<P> {
-    /// Its word, and what follows it.
+    /// The shape's word, and its arguments.
     pub(crate) fn written(&self) -> (&'static str, Arguments<'_, P>) {
         let draw = |among| Arguments::Draw { count: None, among };
         match self {
@@ -163,7 +163,7 @@ impl<P> Shape<P> {
     }
 }
 
-/// The shape as groups, a bridge, links or a grudge of peers. Presets were looked up before.
+/// The shape as groups, a bridge, links or a grudge of peers. Presets must be resolved before.
 pub(super) fn select(shape: &Shape, drawing: &mut Drawing<'_>) -> Result<Shape<PeerName>, TopologyError> {
     Ok(match shape {
         Shape::Isolate(members) => Shape::Isolate(drawing.group(members)?),

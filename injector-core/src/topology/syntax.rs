@@ -1,4 +1,4 @@
-//! What the words of a shape are made of: its first word, and how those after it are read.
+//! The syntax of a shape: its first word, and how the words after it are read.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use crate::model::{NamedLink, Selector, Shape, read_grudge};
 pub struct Syntax {
     /// Its first word.
     pub word: &'static str,
-    /// It, written out.
+    /// The shape with its arguments, as on the command line.
     pub usage: &'static str,
-    /// Its JSON.
+    /// The shape as JSON.
     pub json: &'static str,
-    /// What it cuts.
+    /// The links that it cuts, in words.
     pub what: &'static str,
-    /// What a direction is relative to, in words; `None` where a direction makes no sense.
+    /// The group that a direction is relative to, in words; `None` where a direction makes no sense.
     pub first: Option<&'static str>,
     /// How its words are read.
     pub(super) read: Read,
@@ -22,13 +22,13 @@ pub struct Syntax {
 
 /// How the words after a shape's own are read.
 pub(super) enum Read {
-    /// As they are.
+    /// The words alone.
     Plain(fn(&Words<'_>) -> Result<Shape, ShapeError>),
-    /// With the peers of `--among`, from which it draws.
+    /// The words and the peers of `--among`, from which the shape draws.
     Drawn(fn(&Words<'_>, Option<Vec<Selector>>) -> Result<Shape, ShapeError>),
 }
 
-/// What a shape is written with, after its word.
+/// The arguments of a shape, after its word.
 pub(crate) enum Arguments<'a, P> {
     /// Peers of one group.
     Peers(&'a [P]),
@@ -41,18 +41,18 @@ pub(crate) enum Arguments<'a, P> {
         /// `None` is all peers.
         among: Option<&'a [P]>,
     },
-    /// One peer.
+    /// A peer.
     Peer(&'a P),
     /// Links.
     Links(&'a [NamedLink<P>]),
-    /// Who drops from whom.
+    /// The senders that each receiver drops.
     Grudge(&'a BTreeMap<P, Vec<P>>),
     /// A preset's name.
     Preset(&'a str),
 }
 
 impl<'a, P> Arguments<'a, P> {
-    /// Any name of a peer, or a role.
+    /// Every name of a peer, or of a role.
     pub fn selectors(&self) -> Vec<&'a P> {
         match *self {
             Self::Peers(peers) => peers.iter().collect(),
@@ -74,7 +74,7 @@ pub const AMONG: &str = "--among";
 /// Why words are not a shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
-    /// No word at all.
+    /// There is no word at all.
     #[error("no shape is given; {known}")]
     Missing {
         /// The shapes that there are, in words.
@@ -93,7 +93,7 @@ pub enum ShapeError {
     Usage {
         /// The shape.
         shape: &'static str,
-        /// What is wrong with its words.
+        /// The fault of its words.
         problem: String,
         /// How it is written.
         usage: String,

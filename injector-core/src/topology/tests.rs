@@ -14,7 +14,7 @@ fn words(text: &str) -> Shape {
     words::parse_words(&text.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
 }
 
-/// By names alone, without presets and roles.
+/// Resolves names alone, without presets and roles.
 fn resolve_of(
     shape: &Shape,
     direction: Direction,
@@ -263,7 +263,7 @@ proptest! {
         let resolved = try_resolve(text, direction, count, seed).unwrap();
         prop_assert!(resolved.links.is_sorted_by(|a, b| a < b));
         prop_assert!(resolved.links.iter().all(|link| link.src != link.dst));
-        // What was resolved means itself, whatever the seed.
+        // A resolved shape resolves to itself, whatever the seed.
         let again = resolve_of(&words(&resolved.shape.to_string()), direction, &names(count), !seed).unwrap();
         prop_assert_eq!(&again.links, &resolved.links);
         prop_assert!(!again.drawn);

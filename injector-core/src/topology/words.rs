@@ -38,7 +38,7 @@ pub fn json_table() -> String {
     format!("{head}{}", rows.collect::<String>())
 }
 
-/// Reads a shape from words. Names are looked up later, by [`super::resolve`].
+/// Reads a shape from words. Names are resolved later, by [`super::resolve`].
 pub fn parse_words(words: &[String]) -> Result<Shape, ShapeError> {
     let Some((first, rest)) = words.split_first() else {
         return Err(ShapeError::Missing { known: known() });
@@ -73,7 +73,7 @@ impl<P> Shape<P> {
         self.written().0
     }
 
-    /// What a direction is relative to, in words; `None` where a direction makes no sense.
+    /// The group that a direction is relative to, in words; `None` where a direction makes no sense.
     pub(super) fn first_group(&self) -> Option<&'static str> {
         SHAPES.iter().find(|syntax| syntax.word == self.word()).and_then(|syntax| syntax.first)
     }

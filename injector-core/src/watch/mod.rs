@@ -1,4 +1,5 @@
-//! What is shown of a daemon while it works: a fold over its events, its status and its counters. Pure.
+//! The state of a daemon at work, as `injector top` shows it: a fold over its events, its status and its
+//! counters. Pure.
 //!
 //! `injector top` feeds it and puts [`screen`](screen::screen) on a terminal.
 
@@ -25,7 +26,7 @@ pub struct Watch {
     pub peers: Vec<String>,
     /// Partitions whose record is open, the oldest first.
     pub partitions: Vec<Live>,
-    /// By endpoint.
+    /// The health of each endpoint over time, by name.
     pub endpoints: BTreeMap<String, Strip>,
     /// Final records, the newest first.
     pub recoveries: VecDeque<Recovery>,
@@ -56,7 +57,7 @@ pub struct Live {
     pub links: BTreeMap<(String, String), Drops>,
 }
 
-/// What a link has dropped under one partition.
+/// The drops of a link under one partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Drops {
     /// Packets so far,
@@ -76,7 +77,7 @@ pub struct Strip {
     pub error: Option<String>,
 }
 
-/// What an endpoint was in one second.
+/// The health of an endpoint in one second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
     /// Healthy all the time.
@@ -98,7 +99,7 @@ impl Strip {
         }
     }
 
-    /// Its state now.
+    /// The endpoint's state now.
     pub fn now(&self) -> Option<bool> {
         self.changes.back().map(|(_, state)| *state)
     }
@@ -139,9 +140,9 @@ pub struct Recovery {
     pub shape: String,
     /// How it ended.
     pub outcome: Option<crate::api::Outcome>,
-    /// From heal to ready, and to settled, in nanoseconds.
+    /// Nanoseconds from the heal to ready.
     pub ready_ns: Option<u64>,
-    /// The same to settled.
+    /// Nanoseconds from the heal to settled.
     pub settled_ns: Option<u64>,
     /// Silence, reconnect, return and relapse, in nanoseconds.
     pub phases: [Option<u64>; 4],
@@ -260,7 +261,8 @@ impl Watch {
         self.recoveries.truncate(RECOVERIES);
     }
 
-    /// What is cut of a link: nothing, or the packets a second that its partitions drop, where they were counted twice.
+    /// The cut of a link: `None` if there is none, else the packets a second that its partitions drop, or
+    /// `Some(None)` where a partition's drops were not counted twice yet.
     pub fn cut(&self, src: &str, dst: &str) -> Option<Option<f64>> {
         let key = (src.to_owned(), dst.to_owned());
         let active = self.partitions.iter().filter(|live| live.state == PartitionState::Active);

@@ -10,7 +10,7 @@ use crate::clock::MonoNs;
 /// How a part of a line is highlighted, where the terminal can show that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
-    /// It does not.
+    /// Plain text.
     #[default]
     Plain,
     /// The head of a section.

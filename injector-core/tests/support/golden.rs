@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// With this variable set, the tests write the golden files instead of comparing with them.
+/// The variable with which the tests write the golden files instead of comparing with them.
 const BLESS: &str = "INJECTOR_BLESS";
 
 /// Fails if `value` is not what the golden file `name` of the crate at `manifest` holds.

@@ -43,8 +43,8 @@ pub fn expand(path: &Path) {
     fs::write(path.join("probes.jsonl"), probes).unwrap();
 }
 
-/// Per endpoint pairs of microseconds: from the probe before (first: from the heal) to when this one was due, and how
-/// long it took, below 0 for a failure.
+/// Makes views of pairs of microseconds, per endpoint: from the probe before (first: from the heal) to when
+/// this one was due, and how long it took, below 0 for a failure.
 fn views(endpoints: &Value, heal: i64) -> Vec<ProbeView> {
     let mut all = Vec::new();
     for (endpoint, pairs) in endpoints.as_object().unwrap() {

@@ -73,7 +73,7 @@ pub fn campaign(trials: u64) -> Campaign {
     }
 }
 
-/// What is planted into one trial.
+/// The values planted into one trial.
 #[derive(Clone, Debug)]
 pub struct Plant {
     pub outcome: Outcome,
@@ -165,7 +165,7 @@ fn links(plant: &Plant, cut: u64, heal: u64) -> Vec<LinkRecord> {
         .collect()
 }
 
-/// What a socket looks like that has waited through a cut.
+/// The state of a socket that has waited through a cut.
 fn stuck() -> TcpState {
     TcpState {
         seen_ns: MonoNs(0),

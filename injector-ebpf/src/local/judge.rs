@@ -154,7 +154,7 @@ fn looked_up(skb: *mut __sk_buff, packet: &Packet, from: &End<'_>, to: &End<'_>)
     };
     if !socket.is_null() {
         let peer = whose(owner(socket));
-        // SAFETY: what the look-up took is given back once, and not used again.
+        // SAFETY: the reference that the lookup took is given back once, and not used again.
         unsafe { bpf_sk_release(socket.cast()) };
         return peer;
     }

@@ -1,4 +1,5 @@
-//! Whose a socket is: the id of a peer in the socket's own storage, which accepted sockets inherit from their listener.
+//! The owners of sockets: the id of a peer in the socket's own storage, which accepted sockets inherit from
+//! their listener.
 
 use core::ptr;
 

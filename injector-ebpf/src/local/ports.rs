@@ -1,5 +1,6 @@
-//! Whose a port is where no socket has it (any more): those of the config, and those that sockets of peers were seen with.
-//! The second kind is sticky: a peer that was killed still does not answer with a reset.
+//! The owner of a port where no socket has it (any more): ports of the config, and those that sockets of
+//! peers were seen with. The second kind is sticky: a peer that was killed still does not answer with a
+//! reset.
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;

@@ -1,4 +1,5 @@
-//! Whose a process is. What a peer's process starts is the peer's, and a process id that is used again is nobody's.
+//! The owners of processes. A process that a peer's process starts is the peer's, and a process id that is
+//! used again is nobody's.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
@@ -12,13 +13,13 @@ use injector_common::record::counter;
 use crate::emit;
 use crate::owners::PROCESSES;
 
-/// Where `tgid` is in the kernel's `task_struct`.
+/// The offset of `tgid` in the kernel's `task_struct`.
 #[unsafe(no_mangle)]
 pub static TASK_TGID: Global<u32> = Global::new(0);
-/// Where `signal` is there.
+/// The offset of `signal` there.
 #[unsafe(no_mangle)]
 pub static TASK_SIGNAL: Global<u32> = Global::new(0);
-/// Where `live` is in `signal_struct`: how many threads of the process have not ended.
+/// The offset of `live` in `signal_struct`: how many threads of the process have not ended.
 #[unsafe(no_mangle)]
 pub static SIGNAL_LIVE: Global<u32> = Global::new(0);
 
@@ -52,7 +53,7 @@ pub fn forked(parent: *const c_void, child: *const c_void) {
     let Some(peer) = (unsafe { PROCESSES.get(&parent) }).map(|peer| *peer & !BY_PORT) else { return };
     let Some(child) = id_of(child) else { return };
     if child != parent && PROCESSES.insert(&child, &peer, 0).is_err() {
-        // What it sends can't be attributed then: that is lost evidence.
+        // The packets of this process can't be attributed then: that is lost evidence.
         emit::count(counter::STAMPS_LOST, 1);
     }
 }
@@ -66,7 +67,7 @@ pub fn exited(task: *const c_void) {
         return;
     }
     let Some(signal) = field::<usize>(task, TASK_SIGNAL.load()) else { return };
-    // Others of its threads may continue.
+    // Other threads of the process may continue.
     if field::<i32>(signal as *const c_void, SIGNAL_LIVE.load()).is_none_or(|live| live <= 0) {
         let _ = PROCESSES.remove(&process);
     }

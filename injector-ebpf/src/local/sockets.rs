@@ -20,7 +20,7 @@ use crate::owners::{CGROUPS, PROCESSES, give, owner};
 use crate::ports::{ANY, listed, note, space};
 use crate::processes::id_of;
 
-/// How deep cgroups are looked for.
+/// Ancestor cgroups of levels below this one are searched for a peer.
 const DEEPEST: i32 = 12;
 /// `AF_INET`.
 const INET: u32 = 2;
@@ -28,7 +28,7 @@ const INET: u32 = 2;
 const RAW: u32 = 3;
 /// `IPPROTO_MPTCP`: sockets of the kernel's own send and receive for such a one.
 const MPTCP: u32 = 262;
-/// What starts the services of a machine binds ports for them.
+/// The process that starts the services of a machine, and binds ports for them.
 const INIT: u32 = 1;
 
 /// The running process.
@@ -131,13 +131,13 @@ fn became(peer: u32, process: u32) {
     if before & !BY_PORT == peer {
         return;
     }
-    // What else a process sends that has ports of two peers could be either's.
+    // The other packets of a process that has ports of two peers could be either's.
     let now = if before == WORLD { peer | BY_PORT } else { NOBODY | before & BY_PORT };
     let _ = PROCESSES.insert(&process, &now, 0);
     emit::ring(Wakeup::BOUND, process);
 }
 
-/// Something happens to a TCP socket.
+/// Handles a change of a TCP socket.
 #[inline(always)]
 pub fn operates(ctx: &SockOpsContext) {
     let operation = ctx.op();
@@ -165,7 +165,7 @@ pub fn operates(ctx: &SockOpsContext) {
         return;
     }
     let owner = owner(socket).unwrap_or(WORLD);
-    // It is about to send its first packet, and has its port.
+    // The socket is about to send its first packet, and has its port.
     note(space, u32::from(protocol::TCP), &local(ctx), ctx.local_port(), owner);
 }
 

@@ -22,7 +22,7 @@ use injector_core::ledger::Lapsed;
 use injector_core::model::PeerId;
 use injector_core::sample::{EndpointId, Sample};
 
-/// What every config in force needs: made once, while the process has all its rights.
+/// The parts that every config in force needs: made once, while the process has all its rights.
 pub struct Bootstrap {
     /// `None` without the right to make a `bpf` filesystem: then one instance of the programs serves all interfaces.
     pins: Option<Pins>,
@@ -63,7 +63,7 @@ pub struct ActiveConfig {
     pub config: Config,
     pub kernel: Kernel,
     pub interfaces: Interfaces,
-    /// What gives sockets of peers on this machine their owners.
+    /// The programs that give sockets of peers on this machine their owners.
     pub local: Option<LocalPeers>,
     /// How often it probes.
     pub rate: watch::Sender<Rate>,
@@ -79,7 +79,7 @@ pub struct Incoming {
     pub probing: Probing,
 }
 
-/// What new probes are given.
+/// The parts that new probes are given.
 pub struct Probing {
     rates: watch::Receiver<Rate>,
     sink: mpsc::UnboundedSender<Sample>,
@@ -91,7 +91,7 @@ impl ActiveConfig {
     /// Makes the maps, attaches everywhere and starts to probe.
     ///
     /// # Errors
-    /// Whatever keeps any of it from being done: nothing of it stays then.
+    /// The reason why a step can't be done: nothing of the others stays then.
     pub async fn start(prepared: Prepared, bootstrap: &Bootstrap) -> Result<(Self, Incoming), StartError> {
         let Prepared { mut config, containers } = prepared;
         let mut kernel = Kernel::load_with(bootstrap.pins.as_ref(), &config, Clocks::Real)?;

@@ -71,7 +71,7 @@ impl State {
         Ok(())
     }
 
-    /// Looks how far a partition's links are covered now.
+    /// Assesses the coverage of a partition's links now.
     pub(super) async fn assess_coverage(&mut self, partition: &mut Partition) -> Vec<LinkCoverage> {
         partition.experiment.warnings.extend(self.confirm_hooks().await);
         let now = MonoNs::now();

@@ -1,7 +1,7 @@
 //! `POST /v1/probes`: every endpoint once, and whether the programs on the hooks see its answer.
 //!
-//! The programs look for responses while a slot is watched: one is, without any link, until every probe has its
-//! answer. A partition that needs the slot takes it.
+//! The programs match responses only while a slot is watched: a slot without any link is watched until every
+//! probe has its answer. A partition that needs the slot takes it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,10 +34,10 @@ pub struct ProbeAnswers {
     reply: Reply<Vec<EndpointAnswer>>,
 }
 
-/// How answers come back to the daemon's task.
+/// The channel by which answers come back to the daemon's task.
 pub type Sink = mpsc::UnboundedSender<ProbeAnswers>;
 
-/// Of an endpoint whose thread ended meanwhile, was not there, or is held up.
+/// The error of an endpoint whose thread ended meanwhile, was not there, or is held up.
 const NO_ANSWER: &str =
     "not answered: its network namespace is gone or does not answer, or the config was read again meanwhile";
 /// How much longer than the longest timeout of an endpoint its answers may take, on a busy host.
@@ -58,7 +58,7 @@ impl State {
             let (endpoint, sender) = (endpoint.clone(), sender.clone());
             // A namespace that is gone has no answer.
             let _ = worker.spawn_awaited(move || async move {
-                // Whoever asked has gone by the time this thread is free.
+                // The caller has gone by the time this thread is free.
                 if sender.is_closed() {
                     return;
                 }

@@ -18,7 +18,7 @@ use injector_core::clock::MonoNs;
 const KEPT: usize = 1_000;
 /// How many links these may have in all; each takes some 300 bytes.
 const KEPT_LINKS: usize = 500_000;
-/// Of these, how many keep every probe,
+/// The number of these that keep every probe,
 const KEPT_PROBES: usize = 20;
 /// and how many probes these may have in all; each takes some 100 bytes.
 const ALL_PROBES: usize = 500_000;
@@ -45,14 +45,14 @@ impl State {
         self.waiters.push(Waiter { generation, until: Instant::now() + wait, reply });
     }
 
-    /// Answers the readers whose record is final, or whose time is over: of the latter as many as fit into the time of a look,
-    /// and one at least, since each record has to be judged.
+    /// Answers the readers whose record is final, or whose time is over: of the latter as many as fit into
+    /// the time of a judging round, and one at least, since each record has to be judged.
     pub(super) fn answer_waiters(&mut self) {
         let now = Instant::now();
         let mut judged: BTreeMap<u32, Record> = BTreeMap::new();
         for waiter in std::mem::take(&mut self.waiters) {
             let Some(partition) = self.ledger.get(waiter.generation) else {
-                // It was withdrawn before it was ever cut.
+                // The partition was withdrawn before it was ever cut.
                 let problem = Problem::new(Code::UnknownPartition, "the partition was withdrawn");
                 let _ = waiter.reply.send(Err(problem));
                 continue;
@@ -84,7 +84,7 @@ impl State {
         let generations: Vec<u32> = finals.iter().map(|(generation, _)| *generation).collect();
         let effects = match self.ledger.close(&mut self.kernel, &generations) {
             Ok(effects) => effects,
-            // The lapse heals everything first; these records are closed at the next look.
+            // The lapse heals everything first; these records are closed in the next judging round.
             Err(lapsed) => return self.lapsed(lapsed),
         };
         for (generation, record) in finals {

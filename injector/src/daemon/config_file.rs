@@ -16,7 +16,7 @@ use injector_core::config::{Config, ConfigErrors};
 pub struct Prepared {
     /// The config.
     pub config: Config,
-    /// What the engine says of its containers.
+    /// The engine's answer about its containers.
     pub containers: engine::Found,
 }
 
@@ -37,7 +37,7 @@ impl Prepared {
 pub struct Source {
     /// Absolute: where the process is later does not matter.
     path: PathBuf,
-    /// What the command line says of the socket goes before the config.
+    /// The socket of the command line, which takes precedence over the config's.
     socket: Option<PathBuf>,
 }
 
@@ -98,7 +98,7 @@ pub(super) struct Reading {
     pub(super) then: AfterRead,
 }
 
-/// What is to be done with what a thread reads.
+/// The use of a config that a thread reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterRead {
     /// Put it in force.
@@ -109,11 +109,11 @@ pub(super) enum AfterRead {
     Nothing,
 }
 
-/// What came of a config that was to be read.
+/// The result of reading a config.
 pub(super) enum Read {
     /// `None` if the thread panicked, which is logged.
     Done(AfterRead, Option<ReadResult>),
-    /// Nothing in time.
+    /// No config was read in time.
     Late,
 }
 

@@ -1,4 +1,4 @@
-//! From a request to a cut: normalise, resolve, prepare, commit.
+//! The steps from a request to a cut: normalise, resolve, prepare, commit.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl State {
         self.sent_at = None;
         fault::here("command/answer");
         let undelivered = if is_gone() { Err(answer) } else { reply.send(answer) };
-        // What an earlier request has made stays.
+        // A partition that an earlier request has made stays.
         if let Err(Ok(undelivered)) = undelivered
             && undelivered.generation >= before
         {
@@ -60,7 +60,7 @@ impl State {
             return Err(Problem::new(Code::Stopping, "the daemon is stopping"));
         }
         let request = self.normalised(request)?;
-        // Another request may have come in between.
+        // Another request may have been carried out in between.
         if let Some(view) = self.answered_before(name, &request, step, from)? {
             return Ok(view);
         }
@@ -69,7 +69,7 @@ impl State {
         fault::here("apply/resolved");
         let coverage = self.assess_coverage(&mut partition).await;
         let unchecked = self.unchecked(&partition.experiment.request, &partition.life.links);
-        // Of a cut in full that lasts, its record says link by link what the check found.
+        // The record of a full cut that lasts says link by link what the check found.
         let request = &partition.experiment.request;
         if step == PutMode::DryRun || !request.traffic.is_full() || verify::is_too_short(request) {
             partition.experiment.warnings.extend(unchecked);
@@ -85,7 +85,7 @@ impl State {
         fault::here("apply/prepared");
         if step == PutMode::Apply {
             let start = match self.partition(generation).experiment.request.at {
-                // It lay ahead when it was asked for, and may no longer.
+                // The instant lay ahead when the cut was asked for, and may no longer.
                 Some(at) => Some(self.start(at).inspect_err(|_| self.discard(generation))?),
                 None => None,
             };
@@ -321,7 +321,7 @@ impl State {
         }
         fault::here("apply/committed");
         self.warn_of_loss(generation);
-        // Something may have come before our programs since they were last looked at.
+        // Something may have come before our programs since the hooks were last read.
         self.hooks_watched = None;
         Ok(())
     }
@@ -348,7 +348,7 @@ impl State {
         self.experiment(generation).warnings.extend(warnings);
     }
 
-    /// What a partition affects in the matrix, as the peers are known now.
+    /// The cells that a partition affects in the matrix, as the peers are known now.
     fn cells(&self, traffic: &Traffic, links: &[Link]) -> Vec<plan::Cell> {
         let identity = self.interfaces.hooked_identity();
         let bound = identity.bound();

@@ -14,7 +14,7 @@ pub struct DutyCycle {
 }
 
 impl DutyCycle {
-    /// Of work that was not done yet.
+    /// The cycle of work that was not done yet.
     pub fn new() -> Self {
         Self { ended: Instant::now(), cost: Duration::ZERO }
     }
@@ -37,7 +37,7 @@ impl DutyCycle {
         self.ended
     }
 
-    /// From when on it may be done again.
+    /// The instant from which on it may be done again.
     pub fn rested(&self) -> Instant {
         self.ended + self.cost * REST
     }

@@ -29,7 +29,7 @@ use injector_core::sample::Sample;
 /// All that the daemon's task receives.
 pub(super) struct EventLoop {
     pub(super) signals: Signals,
-    /// What has panicked that nobody waits for.
+    /// The names of panicked tasks that nobody waits for.
     pub(super) alarms: Alarms,
     pub(super) commands: CommandReceiver,
     pub(super) sockets_found: mpsc::UnboundedReceiver<Found>,
@@ -42,7 +42,7 @@ pub(super) struct EventLoop {
     pub(super) checks_sink: verify::Sink,
     pub(super) resolved: mpsc::UnboundedReceiver<Returned>,
     pub(super) resolved_sink: ReturnedSink,
-    /// What comes of the config that is in force,
+    /// The incoming events of the config that is in force,
     pub(super) incoming: Incoming,
     /// and what another one needs.
     pub(super) bootstrap: Bootstrap,
@@ -68,20 +68,20 @@ impl Signals {
     }
 }
 
-/// Whose turn it is: a flood of news of interfaces must not keep commands waiting.
+/// The events whose turn it is: a flood of news of interfaces must not keep commands waiting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// Interfaces come before the rest: until it is attached again, an interface cuts nothing.
     Interfaces,
-    /// One of the others, if one waits.
+    /// Any other event, if one waits.
     Others,
 }
 
-/// What the daemon's task was woken by.
+/// An event that woke the daemon's task.
 enum Event {
     /// SIGTERM or SIGINT.
     Stop,
-    /// Something that nobody waits for has panicked.
+    /// A task that nobody waits for has panicked.
     Panicked(String),
     /// SIGHUP.
     HangUp,
@@ -91,13 +91,13 @@ enum Event {
     Lapsed(Lapsed),
     /// An interface appeared, changed or went.
     Interface(InterfaceEvent),
-    /// It is time to judge open partitions.
+    /// Open partitions have to be judged.
     JudgingDue,
     /// The API's server wants something.
     Command(Box<Command>),
     /// The programs have put wake-ups into their ring.
     Wakeups(std::io::Result<Vec<Wakeup>>),
-    /// It is time to announce the first stamps of a partition.
+    /// The first stamps of a partition have to be announced.
     FirstsDue,
     /// A request's selectors are resolved.
     Resolved(Returned),
@@ -111,19 +111,19 @@ enum Event {
     Sockets(Found),
     /// A probe has its result.
     Sample(Sample),
-    /// No event but those of interfaces waits, which wait for the next turn.
+    /// Only events of interfaces wait, for the next turn.
     Nothing,
     /// The lease is to be renewed.
     RenewalDue,
 }
 
 impl Event {
-    /// Whose turn it is after this event.
+    /// The turn after this event.
     fn next_turn(&self, now: Turn) -> Turn {
         match self {
             Self::Interface(_) => Turn::Others,
-            // What comes before commands must not hand their turn on: where each of an interface's events takes longer than it is
-            // to the next look, no command would ever have one.
+            // Events that come before commands must not hand their turn on: where each of an interface's
+            // events takes longer than the time to the next judging round, no command would ever have a turn.
             Self::HangUp | Self::ConfigRead(_) | Self::Lapsed(_) | Self::JudgingDue | Self::RenewalDue => now,
             _ => Turn::Interfaces,
         }
@@ -249,7 +249,7 @@ impl EventLoop {
                 take_wakeups(state, &wakeups, &mut recurring.stamped);
             }
             Event::FirstsDue => recurring.announcing.spend(|| {
-                // One a turn: reading the stamps of many links takes its time.
+                // One partition a turn: reading the stamps of many links takes its time.
                 if let Some(generation) = recurring.stamped.pop_first() {
                     state.announce_firsts(generation);
                 }
@@ -273,7 +273,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Asks for what open partitions are judged by, looks after other programs on the hooks, and judges.
+    /// Asks for what open partitions are judged by, watches for other programs on the hooks, and judges.
     fn judge_and_watch(&mut self, state: &mut State) {
         drain(state, &mut self.incoming.samples);
         state.ask_for_sockets(&self.sockets_sink);
@@ -324,7 +324,7 @@ impl EventLoop {
     }
 }
 
-/// Renews the lease, and answers when to look next.
+/// Renews the lease, and returns when to judge next.
 fn begin_turn(state: &mut State, looks: &DutyCycle) -> Instant {
     // The sign of life that the lease is for: whatever keeps the loop from coming here ends every cut.
     if let Some(lapsed) = state.kernel.gate().renew() {
@@ -334,8 +334,8 @@ fn begin_turn(state: &mut State, looks: &DutyCycle) -> Instant {
     next_check(state, looks)
 }
 
-/// When to look next: counted from the last look, since samples come more often than looks; and when the kernel next
-/// starts or ends something by itself.
+/// When to judge next: counted from the last judging round, since samples come more often than rounds; and
+/// when the kernel next starts or ends something by itself.
 fn next_check(state: &State, looks: &DutyCycle) -> Instant {
     let idle = if state.is_busy() { TICK } else { Duration::from_secs(1) };
     let regular = looks.rested().max(looks.ended() + idle);

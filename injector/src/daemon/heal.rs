@@ -41,8 +41,8 @@ impl State {
         answer
     }
 
-    /// Carries out effects and leaves the records to the next look, which comes within its usual time: a client that heals does not
-    /// wait for the records of very many links.
+    /// Carries out effects and leaves the records to the next judging round, which comes within its usual
+    /// time: a client that heals does not wait for the records of very many links.
     pub(super) fn carry_out_but_judging(&mut self, mut effects: Vec<Effect>) {
         effects.retain(|effect| *effect != Effect::Judge);
         self.carry_out(effects);

@@ -1,4 +1,4 @@
-//! From the daemon's state to the evidence of a partition, and from there to records, views and events.
+//! Gathers the evidence of a partition from the daemon's state, and makes records, views and events of it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use injector_core::measure::{self, EndpointEvidence, Evidence, HarnessFailure, S
 use injector_core::model::{Link, PeerId, PeerName, Protocol};
 use injector_core::sample::EndpointId;
 
-/// What was stamped, by link in the links' order.
+/// The stamps by link, in the links' order.
 type LinksStamped = Vec<(Link, LinkStamps)>;
 
 impl State {
@@ -79,7 +79,8 @@ impl State {
         Some(self.lost_stamps()?.saturating_sub(partition.experiment.lost_before?))
     }
 
-    /// What is known about each endpoint during a partition, with the responses that the programs have stamped by wire ID.
+    /// The evidence about each endpoint during a partition, with the responses that the programs have stamped
+    /// by wire ID.
     fn endpoint_evidence(
         &self,
         partition: &Partition,
@@ -126,7 +127,7 @@ impl State {
         is_cut && way.iter().any(|link| partition.life.links.binary_search(link).is_ok())
     }
 
-    /// What the programs have stamped for a partition, and why it is unknown if a map can't be read: no stamp
+    /// The stamps of the programs for a partition, and why they are unknown if a map can't be read: no stamp
     /// is not the same as an unread one.
     fn stamped_so_far(
         &self,
@@ -199,7 +200,7 @@ impl State {
 
     /// The record of a link as far as the programs have stamped it, if that can be read.
     fn stamped_record(&self, link: Link, stamps: Option<&[(Link, LinkStamps)]>) -> LinkRecord {
-        // What can't be read is not zero.
+        // A count that can't be read is not zero.
         let count = |count: u64| stamps.is_some().then_some(count);
         let found = stamps.and_then(|stamps| {
             let at = stamps.binary_search_by_key(&link, |(link, _)| *link).ok()?;
@@ -249,7 +250,7 @@ impl State {
         self.close(finals);
     }
 
-    /// Announces what the programs have stamped since the last look.
+    /// Announces first packets that the programs have stamped since the last announcement.
     pub fn announce_firsts(&mut self, generation: u32) {
         let Some(Partition { life, .. }) = self.ledger.get(generation) else { return };
         let Some(slot) = life.slot else { return };

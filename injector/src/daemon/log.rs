@@ -121,7 +121,7 @@ impl Log {
     }
 }
 
-/// One event of `tracing` is one write, in which its formatter has escaped the escape characters of others.
+/// Each write is one event of `tracing`, in which its formatter has escaped the escape characters of others.
 impl Write for &Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.line(clean_coloured(&String::from_utf8_lossy(bytes)).as_bytes());

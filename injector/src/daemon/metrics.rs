@@ -1,4 +1,4 @@
-//! What the daemon counts for `GET /metrics`, and a reading of it.
+//! The daemon's counts for `GET /metrics`, and a reading of them.
 //!
 //! A reading asks no thread for anything, so that a frequent reader delays no heal.
 
@@ -72,7 +72,7 @@ impl State {
         if let Some(partition) = self.ledger.get(generation) {
             self.history.cut(&partition.experiment.request.shape);
         }
-        // One that was set ahead is exact.
+        // A cut that was set ahead is exact.
         if effective.begin_ns != effective.end_ns {
             self.count_lateness(Toggle::Cut, self.sent_at, effective.end_ns);
         }

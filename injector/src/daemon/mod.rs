@@ -54,9 +54,9 @@ pub use start_error::StartError;
 /// How many commands may wait.
 const COMMANDS: usize = 256;
 
-/// What the command line adds to the config.
+/// The options that the command line adds to the config.
 pub struct StartOptions {
-    /// Who is notified when the API answers.
+    /// The processes to notify when the API answers.
     pub ready: Ready,
     /// Where SIGHUP reads the config again.
     pub source: Source,
@@ -67,10 +67,11 @@ pub struct StartOptions {
 /// Runs the daemon until SIGTERM or SIGINT; everything is healed and removed when it returns.
 pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartError> {
     let config = &prepared.config;
-    // Its default would end the daemon where the log reaches the limit of a file's size.
+    // The signal's default would end the daemon where the log reaches the limit of a file's size.
     let _size_limit = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(io("SIGXFSZ"))?;
     let signals = Signals::heeded()?;
-    // Before anything is attached: a second daemon on the same socket must not touch a single interface.
+    // The socket is made before anything is attached: a second daemon on the same socket must not touch a
+    // single interface.
     fault::at("start/socket").map_err(io("the socket"))?;
     let socket = ApiSocket::bind(&config.socket)?;
     let metrics = config.metrics.map(MetricsListener::bind).transpose()?;
@@ -92,14 +93,14 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
         alarms,
     };
     let ended = serve(&mut state, life).await;
-    // Also after an error: what is on a clsact qdisc stays there when the process ends.
+    // This is done after an error too: filters on a clsact qdisc stay there when the process ends.
     fault::here("stop/detach");
     state.detach().await;
     fault::here("stop/end");
     ended
 }
 
-/// What a daemon whose programs are attached needs to serve.
+/// The parts that a daemon whose programs are attached needs to serve.
 struct Life {
     signals: Signals,
     socket: ApiSocket,
@@ -134,7 +135,7 @@ async fn serve(state: &mut State, life: Life) -> Result<(), StartError> {
     let ApiTask { stop, served: api } = api;
     let _ = stop.send(());
     drop(metrics);
-    // What still waits there is answered "stopping" by the server, at once.
+    // The server answers "stopping" at once to commands that still wait there.
     drop(commands);
     // Readers of final records get their answers; the server bounds how long it waits for them.
     match api.await {

@@ -12,7 +12,7 @@ use super::request::Answer;
 use super::state::State;
 use crate::netlink::sockets::{self, TcpSocket};
 
-/// Where sshd listens.
+/// The port on which sshd listens.
 const SSH: u16 = 22;
 /// How long the kernel may take to list the sockets: without an answer nothing is refused.
 const PATIENCE: Duration = Duration::from_millis(500);

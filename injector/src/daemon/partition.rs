@@ -1,4 +1,5 @@
-//! What the daemon keeps of one partition beside its place in life, from its request to its final record.
+//! The data that the daemon keeps of one partition beside its place in life, from its request to its final
+//! record.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -18,14 +19,14 @@ use injector_core::measure::host::Pressure;
 use injector_core::model::{Link, NamedLink, PeerName, PeerNames, Protocol, Scope, Shape};
 use injector_core::topology::RolePeers;
 
-/// One partition: its place in life, which the ledger keeps, and its experiment.
+/// A partition: its place in life, which the ledger keeps, and its experiment.
 pub type Partition = Entry<Experiment>;
 
-/// What was asked for, and the evidence of what came of it.
+/// The request, and the evidence of its effect.
 pub struct Experiment {
-    /// Whose it is.
+    /// The user that asked for it.
     pub by: Requester,
-    /// As asked, defaults filled in.
+    /// The request as asked, defaults filled in.
     pub request: PartitionRequest,
     /// The shape after drawing, roles and presets.
     pub resolved: Shape<PeerName>,
@@ -35,25 +36,25 @@ pub struct Experiment {
     pub seed: Option<u64>,
     /// How long after the heal the cluster may take.
     pub deadline: Span,
-    /// Whether its links' TCP sockets were looked for.
+    /// Whether its links' TCP sockets were asked for.
     pub sockets_asked: bool,
     /// The TCP sockets of its links' senders, shortly before the deadline.
     pub sockets: BTreeMap<Link, Vec<TcpState>>,
-    /// What connections between its peers received during the cut.
+    /// The bytes that connections between its peers received during the cut.
     pub witness: Witness,
-    /// Whom its peers met without an address that names them.
+    /// The strangers that its peers met: senders and receivers that no address names.
     pub strangers: Strangers,
     /// The active check of its links, if it was asked for and the partition was made live.
     pub check: Option<Check>,
     /// Links of its shape with neither end here.
     pub not_here: Vec<Link>,
-    /// How far its links were covered when it was asked for, in their order.
+    /// The coverage of its links when it was asked for, in their order.
     pub coverage: Vec<LinkCoverageView>,
     /// The links that were not covered then and are left out on purpose.
     pub left_out: BTreeSet<Link>,
-    /// What makes its record doubtful.
+    /// The warnings that make its record doubtful.
     pub warnings: Vec<Warning>,
-    /// Per endpoint, from which sample of its log on this partition's evidence begins.
+    /// For each endpoint the sample of its log from which on this partition's evidence begins.
     pub samples_from: Vec<u64>,
     /// CPU and I/O pressure at the cut.
     pub pressure: Pressures,
@@ -61,13 +62,13 @@ pub struct Experiment {
     pub lost_before: Option<u64>,
     /// First events that were announced.
     pub announced: HashSet<(String, First)>,
-    /// What its links had dropped when that was last counted.
+    /// The drops of its links when they were last counted.
     pub counted: Option<Counted>,
     /// The final record.
     pub record: Option<Arc<RecoveryRecord>>,
     /// Every probe of the record, kept for a while.
     pub probes: Arc<Vec<ProbeView>>,
-    /// How it is listed since its record was closed.
+    /// The view of the partition in lists since its record was closed.
     pub listed: Option<Arc<PartitionView>>,
 }
 
@@ -92,7 +93,7 @@ pub struct Pressures {
 }
 
 impl Pressures {
-    /// As they are now.
+    /// The pressures now.
     pub fn read() -> Self {
         let read = |kind: &str| {
             let text = std::fs::read_to_string(format!("/proc/pressure/{kind}")).ok()?;
@@ -118,7 +119,7 @@ pub fn named(names: &PeerNames, link: Link) -> NamedLink {
     NamedLink { src: names.name(link.src).to_owned(), dst: names.name(link.dst).to_owned() }
 }
 
-/// Some names, and how many more there are.
+/// The first of some names, and how many more there are.
 pub fn shortened(names: &[String]) -> String {
     const MOST: usize = 12;
     let shown = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
@@ -147,7 +148,7 @@ impl Experiment {
         Some(part(from, links)?.iter().map(counters).collect())
     }
 
-    /// What its links dropped in all, after its record was closed.
+    /// The drops of its links in all, after its record was closed.
     pub fn final_totals(&self) -> LinkTotals {
         let links = || self.record.iter().flat_map(|record| &record.links);
         LinkTotals {
@@ -158,7 +159,7 @@ impl Experiment {
         }
     }
 
-    /// How it is listed, its record being closed: made once.
+    /// The view of the partition in lists, its record being closed: made once.
     pub fn closed_view(&mut self, life: &Life) -> Arc<PartitionView> {
         if let Some(listed) = &self.listed {
             return Arc::clone(listed);
@@ -179,8 +180,8 @@ impl Experiment {
         self.announced = HashSet::new();
     }
 
-    /// What the API shows of it, its lists from one of their entries on or whole where they are short; `links` are its
-    /// counters as they are now.
+    /// The partition as the API shows it, its lists from one of their entries on or whole where they are
+    /// short; `links` are its counters as they are now.
     pub fn view(
         &self,
         life: &Life,
@@ -201,7 +202,7 @@ impl Experiment {
         }
     }
 
-    /// The same without what grows with its links.
+    /// The partition as the API shows it, without the parts that grow with its links.
     pub fn summary(&self, life: &Life, totals: LinkTotals) -> PartitionView {
         let committed = life.state != PartitionState::Prepared;
         PartitionView {

@@ -9,10 +9,10 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use injector_core::clock::MonoNs;
 
-/// What `start --detach` reads from the daemon's standard output when it serves.
+/// The line on the daemon's standard output by which `start --detach` knows that it serves.
 pub const READY_LINE: &str = "ready\n";
 
-/// Who is notified that the API answers.
+/// The processes that are notified when the API answers.
 #[derive(Debug)]
 pub struct Ready {
     starter: Starter,
@@ -30,7 +30,7 @@ impl Ready {
         Self { starter: Starter::Gone }
     }
 
-    /// Also the process that reads this one's standard output.
+    /// Notifies the process that reads this one's standard output, too.
     pub fn to_stdout() -> Self {
         Self { starter: Starter::ReadsStdout }
     }
@@ -49,7 +49,7 @@ impl Ready {
     }
 }
 
-/// What systemd wants to know.
+/// A state that systemd is notified of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceState {
     /// The API answers.
@@ -83,7 +83,7 @@ fn send(path: &OsStr, state: ServiceState) -> io::Result<()> {
 fn message(state: ServiceState) -> String {
     match state {
         ServiceState::Ready => "READY=1\n".to_owned(),
-        // Both lines are needed for Type=notify-reload.
+        // Type=notify-reload needs both lines.
         ServiceState::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}\n", MonoNs::now().0 / 1000),
         ServiceState::Stopping => "STOPPING=1\n".to_owned(),
     }

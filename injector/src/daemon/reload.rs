@@ -35,9 +35,9 @@ const STEP: Duration = Duration::from_secs(10);
 
 /// Why the old config stays in force.
 enum Kept {
-    /// Nothing was tried.
+    /// The reload was refused before anything was changed.
     Refused(String),
-    /// It could not be put in force.
+    /// The config could not be put in force.
     Failed(String),
 }
 
@@ -99,7 +99,7 @@ impl EventLoop {
 
     /// Puts a config in force, if nothing is in the way.
     async fn reload(&mut self, state: &mut State, config: ReadResult) {
-        // What is final by now is not in the way.
+        // A partition whose record is final by now does not hinder the reload.
         drain(state, &mut self.incoming.samples);
         state.tick();
         let (outcome, what) = match Box::pin(self.try_reload(state, config)).await {
@@ -158,7 +158,7 @@ impl EventLoop {
         }
     }
 
-    /// What is in the way of another config.
+    /// The hindrance to another config, in words; `None` if there is none.
     fn hindrance(&self, state: &State, config: &Config) -> Option<String> {
         let shown = |partition: &Partition| {
             format!("{} ({})", partition.life.name, format!("{:?}", partition.life.state).to_lowercase())

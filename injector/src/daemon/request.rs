@@ -12,7 +12,7 @@ use injector_core::model::Shape;
 use injector_core::roles::Directory;
 use injector_core::topology::{self, Definitions, Resolved, RolePeers, TopologyError};
 
-/// What a command is answered with.
+/// The answer to a command.
 pub(super) type Answer<T> = Result<T, Problem>;
 
 /// `PUT /v1/partitions/{name}` or `POST …/prepare`, as asked.
@@ -20,7 +20,7 @@ pub struct Asked {
     pub name: String,
     pub request: Box<PartitionRequest>,
     pub step: PutMode,
-    /// From which of the links on they are listed, if that is asked for.
+    /// The link from which on its links are listed, if that is asked for.
     pub from: Option<usize>,
     pub whose: Origin,
     pub is_gone: IsGone,
@@ -33,7 +33,7 @@ pub struct Asked {
 pub struct Resolution {
     /// Shape and links.
     pub resolved: Resolved,
-    /// What was drawn by, if something was.
+    /// The seed, which matters only if something was drawn.
     pub seed: u64,
     /// The peers of its roles then.
     pub roles: RolePeers,
@@ -54,10 +54,10 @@ pub struct Wanted {
     pub resolution: Resolution,
 }
 
-/// How requests come back to the daemon's task.
+/// The channel by which requests come back to the daemon's task.
 pub type ReturnedSink = mpsc::UnboundedSender<Returned>;
 
-/// What the names in shapes mean under one config.
+/// The meanings of the names in shapes under one config.
 pub struct ShapeNames {
     presets: BTreeMap<String, Shape>,
     pub(super) directory: Directory,

@@ -1,5 +1,6 @@
-//! From a shape as asked to peers and links, beside the daemon's task: roles are asked in their namespaces, and links are
-//! made on a thread of their own. The task hands a request out, and takes it back with its links.
+//! Resolves a shape as asked to peers and links, beside the daemon's task: roles are asked in their
+//! namespaces, and links are made on a thread of their own. The task hands a request out, and takes it back
+//! with its links.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,11 +140,11 @@ impl State {
     }
 }
 
-/// What becomes of a request.
+/// The next step of a request.
 enum RequestStart {
-    /// It was answered before.
+    /// The request was answered before.
     Known(Box<PartitionView>),
-    /// It is resolved once these have answered.
+    /// The request is resolved once these roles have answered.
     Asking(Vec<AskedRole>),
 }
 

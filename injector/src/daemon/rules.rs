@@ -1,4 +1,4 @@
-//! What of the config decides measurements, as the API shows it.
+//! The settings of the config that decide measurements, as the API shows them.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use injector_core::api::Rules;
 use injector_core::config::{Config, Endpoint, Netns, Peer, Wire, WireSuccess};
 use injector_core::model::{PROBE_SETTINGS_SCHEMA, ProbeRules, ProbeSettings};
 
-/// What decides verdicts.
+/// The rules that decide verdicts.
 pub(super) fn of(config: &Config) -> Rules {
     Rules { ready: config.ready, deadline: config.deadline, max_for: config.max_for }
 }
@@ -28,7 +28,7 @@ pub(super) fn probe(config: &Config, endpoint: &Endpoint) -> ProbeRules {
     }
 }
 
-/// What two measurements have to agree on beside the schedule.
+/// The settings of a probe that two measurements have to agree on, beside the schedule.
 fn settings(endpoint: &Endpoint) -> ProbeSettings {
     let mut settings = endpoint.probe.kind.settings();
     let mut set = |key: &str, value: String| settings.insert(key.to_owned(), value);

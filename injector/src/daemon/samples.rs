@@ -5,7 +5,7 @@ use injector_core::sample::{EndpointId, Sample};
 /// How many results before a cut belong to its evidence.
 const BEFORE: u64 = 64;
 
-/// One endpoint's results: those still kept, and how many came before them.
+/// The results of one endpoint: those still kept, and how many came before them.
 #[derive(Default)]
 struct Log {
     gone: u64,
@@ -23,7 +23,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// For so many endpoints.
+    /// Empty logs for so many endpoints.
     pub fn new(endpoints: usize) -> Self {
         Self { logs: (0..endpoints).map(|_| Log::default()).collect(), kept: 0 }
     }
@@ -39,7 +39,7 @@ impl Samples {
         self.kept
     }
 
-    /// Per endpoint, where the evidence of a cut made now begins.
+    /// For each endpoint the place where the evidence of a cut made now begins.
     pub fn mark(&self) -> Vec<u64> {
         self.logs.iter().map(|log| (log.gone + log.kept.len() as u64).saturating_sub(BEFORE)).collect()
     }
@@ -72,7 +72,7 @@ impl Samples {
             log.kept.drain(..drop as usize);
             log.gone += drop;
             self.kept -= drop as usize;
-            // What a long partition took is not kept for the next one.
+            // The memory that a long partition took is not kept for the next one.
             if log.kept.capacity() > 4 * log.kept.len().max(BEFORE as usize) {
                 log.kept.shrink_to(2 * log.kept.len());
             }

@@ -1,4 +1,4 @@
-//! The TCP sockets of a partition's peers, looked at once, shortly before a deadline that is about to be missed.
+//! The TCP sockets of a partition's peers, read once, shortly before a deadline that is about to be missed.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use injector_core::model::{Link, PeerId};
 /// How long before the deadline.
 const AHEAD: Duration = Duration::from_millis(300);
 
-/// What one namespace has, for one partition.
+/// The sockets of one namespace, for one partition.
 pub struct Found {
     generation: u32,
     namespace: Identity,
@@ -24,7 +24,7 @@ pub struct Found {
     sockets: Vec<TcpSocket>,
 }
 
-/// How found sockets come back to the daemon's task.
+/// The channel by which found sockets come back to the daemon's task.
 pub type Sink = mpsc::UnboundedSender<Found>;
 
 impl State {

@@ -16,7 +16,7 @@ pub enum StartError {
     /// A namespace is not there.
     #[error(transparent)]
     Netns(#[from] NetnsError),
-    /// It may not open enough files.
+    /// The process may not open enough files.
     #[error(transparent)]
     Descriptors(#[from] TooFew),
     /// Peers on this machine can't be distinguished.
@@ -31,18 +31,18 @@ pub enum StartError {
     /// The metrics' address can't be listened at.
     #[error(transparent)]
     Metrics(#[from] RefusedListen),
-    /// Something that the daemon relies on has panicked.
+    /// A task or thread that the daemon relies on has panicked.
     #[error(
         "{what} panicked, which is a bug (the log has it): the daemon ends, since it would go on with facts that are out of date; start it again"
     )]
     Panicked {
-        /// What, in words.
+        /// The task or thread, in words.
         what: String,
     },
     /// A thread, a signal handler or the API failed.
     #[error("{what}: {source}")]
     Io {
-        /// What it was for.
+        /// The thing that failed, in words.
         what: &'static str,
         /// The system's answer.
         source: std::io::Error,
@@ -102,7 +102,7 @@ pub enum StartError {
         /// The container.
         container: ContainerRef,
     },
-    /// One interface has two peers, under two names of its namespace.
+    /// Two peers are behind one interface, under two names of its namespace.
     #[error(
         "interface {interface}: the config says that both {one} and {other} are behind it, under two names of its network namespace; one peer is behind it: keep one of the two"
     )]
@@ -136,7 +136,7 @@ impl StartError {
     }
 }
 
-/// From an error of the system, with what was being done.
+/// Makes an error of the system's, with what was being done.
 pub(super) fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
     move |source| StartError::Io { what, source }
 }

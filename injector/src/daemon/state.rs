@@ -31,33 +31,34 @@ use injector_core::model::{PeerId, Percent};
 use injector_core::sample::{self, EndpointId, Sample};
 use injector_core::timeline::Timeline;
 
-/// How often the hooks are looked at while something is cut: the kernel does not notify of TCX.
+/// How often the hooks are read while something is cut: the kernel does not notify of TCX.
 const HOOKS_WATCHED_EVERY: Duration = Duration::from_millis(100);
 
-/// How much longer than the last look the time between two looks is at least, where there are very many hooks.
+/// The time between two readings of the hooks is at least this many times as long as the last reading took:
+/// there may be very many hooks.
 const HOOKS_REST: u32 = 8;
 
-/// The same for all interfaces of the namespaces where we are on host ends.
+/// How often the hooks are read of all interfaces of the namespaces where we are on host ends.
 const ALL_HOOKS_WATCHED_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a look may judge before commands have their turn; the next look continues with the next record.
+/// How long a round may judge before commands have their turn; the next round continues with the next record.
 pub(super) const JUDGING: Duration = Duration::from_millis(100);
 
 /// All state of the daemon.
 pub struct State {
     pub(super) config: Config,
-    /// What the names in shapes mean.
+    /// The meanings of the names in shapes.
     pub(super) shape_names: Arc<ShapeNames>,
     /// How many requests are being resolved.
     pub(super) resolving: usize,
-    /// Whose clock all stamps are of.
+    /// The host's clock that all stamps are of.
     pub(super) clock: HostClock,
     /// 1 at the start, one more with each config that took its place.
     pub(super) config_number: u32,
     pub(super) kernel: Kernel,
     pub(super) interfaces: Interfaces,
     pub(super) ledger: Ledger<Experiment>,
-    /// What gives sockets of peers on this machine their owners.
+    /// The programs that give sockets of peers on this machine their owners.
     pub(super) local: Option<LocalPeers>,
     pub(super) samples: Samples,
     pub(super) wire_ids: BTreeMap<EndpointId, u32>,
@@ -71,7 +72,7 @@ pub struct State {
     timeline: Timeline,
     feed: broadcast::Sender<Arc<Event>>,
     pub(super) rate: watch::Sender<Rate>,
-    /// What was counted under configs before this one.
+    /// The counters of the configs before this one.
     counted: Vec<u64>,
     /// Watches the lease while it is there.
     _lease_watcher: LeaseWatcher,
@@ -80,18 +81,18 @@ pub struct State {
     pub(super) held: Vec<WaitingCommand>,
     /// and that of the command that is being carried out.
     pub(super) control: Option<Check>,
-    /// What is counted for `GET /metrics`.
+    /// The counts for `GET /metrics`.
     pub(super) history: History,
     /// When the command that is being carried out was sent.
     pub(super) sent_at: Option<MonoNs>,
     /// When the hooks were last asked about; `None` if they are to be at once.
     pub(super) hooks_watched: Option<MonoNs>,
-    /// When those of all interfaces were, which takes longer.
+    /// When the hooks of all interfaces were last asked about, which takes longer.
     pub(super) all_hooks_watched: MonoNs,
     pub(super) log: Log,
 }
 
-/// What of the probes restarts.
+/// The probes that have to be restarted.
 #[must_use]
 pub struct Restarts {
     /// The namespaces that have a new thread: probes from there start again.
@@ -156,7 +157,7 @@ impl State {
         *self = new;
     }
 
-    /// Looks for sockets of peers on this machine that have no owner: a process has become a peer's.
+    /// Scans for sockets of peers on this machine that have no owner: a process has become a peer's.
     pub fn scan_local_peers(&mut self) {
         let Some(local) = &self.local else { return };
         if let Err(error) = local.scan(self.interfaces.scan_reporter()) {
@@ -180,14 +181,14 @@ impl State {
         }
     }
 
-    /// Whether what became of peers on this machine is known up to a partition's heal: a socket that was handed over during
-    /// the cut is found by the look after it.
+    /// Whether what became of peers on this machine is known up to a partition's heal: the scan after the
+    /// heal finds a socket that was handed over during the cut.
     pub(super) fn is_looked_through(&self, life: &Life) -> bool {
         let is_local = |peer: PeerId| self.config.peer(peer).is_some_and(|peer| peer.local.is_some());
         let concerns = self.local.is_some()
             && life.closed_by.is_none()
             && life.links.iter().any(|link| is_local(link.src) || is_local(link.dst));
-        // No look comes any more where the daemon stops.
+        // There are no more scans while the daemon stops.
         !concerns
             || self.stopping
             || life.heal.is_none_or(|heal| self.interfaces.local_scan_began() >= heal.end_ns)
@@ -239,7 +240,7 @@ impl State {
                 // Enabled later, they would have no owner whose end heals them.
                 self.withdraw_where(is_owned, HealedBy::Disconnect);
             }
-            // Their answers come back by the daemon's loop.
+            // The daemon's loop sends the answers to these later.
             Command::ProbeOnce(_) | Command::Apply { .. } => {}
         }
         self.sent_at = None;
@@ -303,7 +304,7 @@ impl State {
                     if let Some(check) = &self.partition(healed.generation).experiment.check {
                         check.stop();
                     }
-                    // What came before our programs since the last look is found right after the heal.
+                    // A program that came before ours since the last reading is found right after the heal.
                     self.hooks_watched = None;
                     self.scan_local_peers();
                     self.count_heal(&healed);
@@ -365,7 +366,7 @@ impl State {
         }
     }
 
-    /// What is cut now, as far as the interfaces are concerned.
+    /// The facts about cuts that the interfaces need now.
     pub(super) fn cuts(&self) -> Cuts {
         let open = self.ledger.iter().filter(|partition| partition.life.is_open());
         let is_lossy = |partition: &Partition| partition.experiment.request.traffic.loss != Percent::ALL;
@@ -434,7 +435,7 @@ impl State {
         self.counters().map(|counters| counters[counter::STAMPS_LOST as usize])
     }
 
-    /// Whether something has to be looked at regularly.
+    /// Whether something has to be judged regularly.
     pub fn is_busy(&self) -> bool {
         !self.waiters.is_empty() || !self.held.is_empty() || self.ledger.is_open()
     }
@@ -444,7 +445,8 @@ impl State {
         self.ledger.next_instant()
     }
 
-    /// Looks at everything that time alone changes.
+    /// Does the work that time alone makes due: ends cuts, withdraws prepared partitions, judges, and answers
+    /// readers.
     pub fn tick(&mut self) {
         let now = Now::read();
         let effects = self.ledger.expire(&mut self.kernel, now);

@@ -1,4 +1,4 @@
-//! Whom the peers of a partition met during its cut without an address that names them, and what that says of its links.
+//! The strangers that the peers of a partition met during its cut, and what they mean for its links.
 
 use injector_core::identity::{Contact, Stranger};
 
@@ -18,7 +18,7 @@ impl State {
     /// Begins to count strangers for a cut that is about to be made.
     pub(super) fn begin_strangers(&mut self) -> Strangers {
         if !self.ledger.iter().any(|partition| partition.life.is_live()) {
-            // Nobody counts on what is there.
+            // Nobody relies on the entries that are there.
             if let Err(error) = self.kernel.forget_strangers() {
                 tracing::warn!(%error, "what was seen of strangers could not be forgotten");
             }
@@ -42,7 +42,7 @@ impl State {
             .ok()
     }
 
-    /// Whom the peers met during a partition's cut, and why that may not be all of them.
+    /// The strangers that the peers met during a partition's cut, and why these may not be all of them.
     fn strangers_during_cut(&self, partition: &Partition) -> (Vec<Stranger>, Option<&'static str>) {
         let Some(cut) = partition.life.cut else { return (Vec::new(), None) };
         let Strangers { before, after } = &partition.experiment.strangers;

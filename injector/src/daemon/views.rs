@@ -1,4 +1,4 @@
-//! What the API shows of partitions, and what their links have dropped.
+//! The views of partitions for the API, and the drops of their links.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ impl State {
         Views(views)
     }
 
-    /// Some of the partitions, each without what grows with its links.
+    /// Some of the partitions, each without the parts that grow with its links.
     pub(super) fn summaries(&mut self, is_wanted: impl Fn(&Life) -> bool) -> Vec<PartitionView> {
         let end = Instant::now() + COUNTING;
         let wanted: Vec<u32> = self
@@ -82,8 +82,8 @@ impl State {
             .collect()
     }
 
-    /// What the links of a partition have dropped that is shown with others. Counting many takes long: then an older sum is
-    /// given, or none.
+    /// The drops of the links of a partition that is shown with others. Counting many links takes long: then
+    /// an older sum is given, or none.
     pub(super) fn totals(&mut self, generation: u32, end: Instant, common: &mut CommonStamps) -> LinkTotals {
         let Partition { life, experiment } = self.partition(generation);
         let Some(slot) = life.slot else { return experiment.final_totals() };
@@ -111,7 +111,7 @@ impl State {
         totals
     }
 
-    /// What the API shows of one partition, its links from one of them on if that is asked for.
+    /// The view of one partition for the API, its links from one of them on if that is asked for.
     pub(super) fn view(&mut self, generation: u32, from: Option<usize>) -> PartitionView {
         let Partition { life, experiment } = self.partition(generation);
         let links = match life.slot {
@@ -142,7 +142,7 @@ impl State {
     }
 }
 
-/// What all links have dropped; null if it is of one of them.
+/// The drops of all links; null if one link's are.
 fn summed(links: &[LinkCounters], not_here: usize) -> LinkTotals {
     LinkTotals {
         links: links.len(),

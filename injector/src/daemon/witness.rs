@@ -16,16 +16,16 @@ use injector_core::api::PartitionState;
 use injector_core::clock::MonoNs;
 use injector_core::model::Link;
 
-/// How long after the cut connections are first looked at: what was on its way has arrived by then.
+/// How long after the cut connections are first read: what was on its way has arrived by then.
 const SETTLED: Duration = Duration::from_secs(1);
-/// How often they are looked at while the cut lasts.
+/// How often connections are read while the cut lasts.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The connections of one namespace, for one partition.
 pub struct Connections {
     generation: u32,
     namespace: Identity,
-    /// After they were read.
+    /// The instant after they were read.
     seen: MonoNs,
     found: Found,
 }
@@ -33,11 +33,11 @@ pub struct Connections {
 enum Found {
     /// Ends of connections there.
     Sockets(Vec<TcpSocket>),
-    /// Those that it translates.
+    /// Flows that the namespace translates.
     Translated(BTreeSet<Flow>),
 }
 
-/// How they come back to the daemon's task.
+/// The channel by which connections come back to the daemon's task.
 pub type Sink = mpsc::UnboundedSender<Connections>;
 
 impl State {
@@ -78,7 +78,7 @@ impl State {
             }
         };
         let on_links = sockets.into_iter().filter_map(|socket| {
-            // It counts what it receives.
+            // A socket counts the bytes that it receives.
             let peer = |at| self.peer_of_socket(namespace, at);
             let (remote, age) = experiment.witness.remote(&socket);
             let link = Link { src: peer(remote)?, dst: peer(socket.local)? };
@@ -89,7 +89,7 @@ impl State {
     }
 }
 
-/// Has a namespace's thread look for connections.
+/// Has a namespace's thread read connections.
 fn ask(
     worker: &Worker,
     generation: u32,

@@ -27,7 +27,7 @@ const EACH: Duration = Duration::from_millis(500);
 pub struct Attachment {
     /// The interface as configured.
     pub interface: Interface,
-    /// What the kernel said of it when it was attached.
+    /// The kernel's facts about it when it was attached.
     pub facts: LinkFacts,
     /// The interface's own addresses at that time.
     pub addresses: Vec<IpAddr>,
@@ -60,7 +60,7 @@ pub struct Wanted {
 pub struct Refused {
     /// The instance; `None` if the namespace's thread ended with it.
     pub instance: Option<Instance>,
-    /// What is wrong.
+    /// Why it was refused.
     pub error: DatapathError,
 }
 
@@ -115,7 +115,7 @@ impl Attachment {
         taken.into_iter().chain(self.why.iter().cloned()).collect::<Vec<_>>().join("; ")
     }
 
-    /// What to look at to learn who is on its hooks.
+    /// The query that reads who is on its hooks.
     pub fn hooked(&self) -> HookQuery {
         HookQuery {
             index: self.facts.index,
@@ -171,7 +171,7 @@ impl Attachment {
     }
 }
 
-/// What is reported about an instance, once: also if the thread that was to report it ends before.
+/// Reports an instance once: also if the thread that was to report it ends before.
 struct ReportOnce<F: FnOnce(Option<Instance>)>(Option<F>);
 
 impl<F: FnOnce(Option<Instance>)> ReportOnce<F> {
@@ -245,7 +245,7 @@ fn attach_one(wanted: Wanted, facts: LinkFacts, addresses: Vec<IpAddr>) -> Resul
     }
 }
 
-/// All interfaces of a namespace with their addresses: one look for many.
+/// All interfaces of a namespace with their addresses, from one reading that serves many attachments.
 struct Seen {
     links: BTreeMap<String, LinkFacts>,
     addresses: BTreeMap<u32, Vec<IpAddr>>,

@@ -7,7 +7,7 @@ const FILE: &str = "/sys/kernel/btf/vmlinux";
 const MAGIC: u16 = 0xeb9f;
 const STRUCT: u32 = 4;
 
-/// Where a field is in a struct, in bytes.
+/// The place of a field in a struct, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
     /// The struct's name.

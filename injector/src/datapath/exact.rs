@@ -8,14 +8,15 @@ use injector_common::key::Address;
 /// The table as the programs have it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AddressTable {
-    /// What [`home`] is seeded with.
+    /// The seed of [`home`].
     pub seed: u32,
     /// A power of two of them.
     pub entries: Vec<Entry>,
 }
 
 impl AddressTable {
-    /// From the peers' addresses. The first seed that works is taken; where many do not, the table grows.
+    /// Makes the table of the peers' addresses. The first seed that works is taken; where many do not, the
+    /// table grows.
     pub fn of(peers: &BTreeMap<Address, u32>) -> Self {
         let size = (peers.len() * 4).next_power_of_two();
         (0..)

@@ -1,5 +1,5 @@
-//! Who else is on the hooks, and whether ours still are. Anybody who may attach can ask for ids; names take
-//! `CAP_SYS_ADMIN`.
+//! Reads who else is on the hooks, and whether our programs still are. Anybody who may attach can ask for
+//! ids; names take `CAP_SYS_ADMIN`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -40,10 +40,10 @@ enum What {
     Chain(String),
 }
 
-/// What is on the hooks of one interface.
+/// The state of the hooks of one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HookState {
-    /// What others have there, in the order of execution by side.
+    /// Programs and chains of others there, in the order of execution by side.
     pub foreign: Vec<Foreign>,
     /// The sides on which a program of ours should be and is not.
     pub missing: Vec<Side>,
@@ -51,7 +51,7 @@ pub struct HookState {
     pub revisions: [Option<u64>; 2],
 }
 
-/// An interface to look at, of the calling thread's namespace.
+/// An interface whose hooks are read, of the calling thread's namespace.
 #[derive(Clone, Debug)]
 pub struct HookQuery {
     /// Its index.
@@ -64,12 +64,14 @@ pub struct HookQuery {
     pub is_xdp: bool,
 }
 
-/// What is on the hooks of interfaces of the calling thread's namespace, in their order; `None` for one that is gone.
+/// Reads the hooks of interfaces of the calling thread's namespace, in their order; `None` for an interface
+/// that is gone.
 pub async fn states(queries: &[HookQuery], own: &OwnPrograms) -> io::Result<Vec<Option<HookState>>> {
     Reader::new(own).await?.states(queries)
 }
 
-/// The same, and the indices of all interfaces of the namespace that have a program of others that may redirect.
+/// [`states`], and the indices of all interfaces of the namespace that have a program of others that may
+/// redirect.
 pub async fn states_of_all(
     queries: &[HookQuery],
     own: &OwnPrograms,
@@ -87,9 +89,9 @@ pub async fn states_of_all(
     Ok((states, foreign))
 }
 
-/// What the hooks of all interfaces of a namespace are read with.
+/// The lists and sockets with which the hooks of all interfaces of a namespace are read.
 struct Reader<'a> {
-    /// No stranger's, on whichever interface they are.
+    /// The programs that are no stranger's, on whichever interface they are.
     own: &'a OwnPrograms,
     links: Vec<LinkFacts>,
     chains: Vec<EgressChain>,
@@ -107,7 +109,8 @@ impl<'a> Reader<'a> {
         let state = |query: &HookQuery| {
             let facts = self.links.iter().find(|facts| facts.index == query.index);
             match facts.map(|facts| self.state(query, facts)).transpose() {
-                // It went after the interfaces were listed. That is no reason to know nothing of the others.
+                // The interface went after the interfaces were listed. That is no reason to know nothing of
+                // the others.
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
                 state => state,
             }
@@ -115,12 +118,12 @@ impl<'a> Reader<'a> {
         queries.iter().map(state).collect()
     }
 
-    /// What is on the hooks of one interface.
+    /// Reads the hooks of one interface.
     fn state(&self, hooked: &HookQuery, facts: &LinkFacts) -> io::Result<HookState> {
         let HookQuery { index, ours, .. } = hooked;
         let is_ours = |filter: &Filter| filter.program.is_some_and(|program| ours.contains(&program));
         let mut state = HookState::default();
-        // Where we are nowhere, nothing is ahead of us.
+        // An interface without programs of ours has none ahead of them.
         let are_we = !ours.is_empty();
         match facts.xdp {
             Some(id) if ours.contains(&id) => {}
@@ -194,7 +197,7 @@ impl Foreign {
         self.id.is_some()
     }
 
-    /// It in words.
+    /// The program in words.
     pub fn shown(&self, names: &Names) -> String {
         let side = match self.side {
             Side::Ingress => "ingress",
@@ -264,7 +267,7 @@ pub fn has_tcx() -> bool {
     tcx(1, Side::Ingress).is_ok_and(|ids| ids.is_some())
 }
 
-/// What `bpf(BPF_PROG_QUERY)` takes and answers.
+/// The argument of `bpf(BPF_PROG_QUERY)`, which also holds the answer.
 #[repr(C)]
 #[derive(Default)]
 struct Query {
@@ -306,7 +309,7 @@ fn tcx(index: u32, side: Side) -> io::Result<Option<(Vec<u32>, u64)>> {
     match error.raw_os_error() {
         // The attach type is unknown.
         Some(libc::EINVAL) => Ok(None),
-        // Nobody was ever there.
+        // The hook never had a program.
         Some(libc::ENOENT) => Ok(Some((Vec::new(), 0))),
         _ => Err(error),
     }

@@ -21,7 +21,7 @@ use injector_core::ledger::{Interval, Lapsed};
 pub const LEASE: Duration = Duration::from_secs(2);
 /// The longest time between two renewals by a daemon's task that works.
 pub const RENEWAL: Duration = Duration::from_millis(250);
-/// How often the thread looks whether the lease is in force.
+/// How often the thread checks whether the lease is in force.
 const WATCH: Duration = Duration::from_millis(400);
 
 const EXPIRES: usize = 0;
@@ -51,7 +51,7 @@ struct GateState {
     stop: bool,
 }
 
-/// Until when a sign of life renews the lease.
+/// The instant up to which a sign of life renews the lease.
 struct Renewal(MonoNs);
 
 /// Waits until no program runs that has read an older word.
@@ -116,17 +116,18 @@ impl Gate {
         self.lock().unreported.take()
     }
 
-    /// Looks at the lease after a sign of life. If it lapsed, the live half of the word is emptied before anything can
-    /// renew it.
+    /// Checks the lease after a sign of life. If it lapsed, the live half of the word is emptied before
+    /// anything can renew it.
     ///
-    /// Why a process that is stopped anywhere between its sign of life, this look and [`Self::extend`] can't revive a
-    /// lease that ran out meanwhile: what is stored in the end was reckoned from before the look.
+    /// Why a process that is stopped anywhere between its sign of life, this check and [`Self::extend`] can't
+    /// revive a lease that ran out meanwhile: the instant that is stored in the end was computed from one
+    /// before the check.
     /// - Nothing is dropped later than [`LEASE`] after a sign of life that found the lease in force. A stop that is
     ///   longer than that stores an instant that is already past.
     /// - A stop that is shorter, but longer than what was left of the lease, stores an instant ahead. If a packet of a link
-    ///   with a live slot was judged when the old lease had run out, its program has set the latch, which outlives the
-    ///   store: everything passes until the next look. If none was, no verdict is other than if the store had been made at the sign of
-    ///   life, when the lease was in force.
+    ///   with a live slot was judged when the old lease had run out, its program has set the latch, which
+    ///   outlives the store: everything passes until the next check. If none was, every verdict is as if the
+    ///   store had been made at the sign of life, when the lease was in force.
     fn check(&self, state: &mut GateState, alive: MonoNs) -> Renewal {
         let expires = self.0.lease.load(EXPIRES);
         let latched = self.0.lease.load(LAPSED);
@@ -157,7 +158,7 @@ impl Gate {
         state.unreported
     }
 
-    /// Looks whether the lease is in force, and renews nothing.
+    /// Checks whether the lease is in force, and renews nothing.
     fn check_lease(&self) -> Option<Lapsed> {
         fault::here("lease/look");
         let mut state = self.lock();
@@ -276,7 +277,7 @@ mod tests {
         }
     }
 
-    /// Every stop of some lengths, on either side of the look, with or without packets meanwhile.
+    /// Every stop of some lengths, on either side of the check, with or without packets meanwhile.
     #[test]
     fn a_process_stopped_within_a_renewal_revives_nothing() {
         let ms = Duration::from_millis;
@@ -299,7 +300,7 @@ mod tests {
                         world.judge(stored);
                     }
                     world.gate.extend(renewal);
-                    // It is stopped again, and for good.
+                    // The process is stopped again, and for good.
                     for later in (0..6000).step_by(250) {
                         world.judge(stored + ms(later));
                     }
@@ -318,7 +319,7 @@ mod tests {
                         assert!(first_pass.is_none_or(|first| last < first), "cuts again: {story}");
                         revived += u32::from(stored > BEGIN + LEASE && world.verdicts[last].0 > stored);
                     }
-                    // It comes back, and reports from when on packets passed, or could have.
+                    // The process continues, and reports from when on packets passed, or could have.
                     let live = world.gate.word().live();
                     world.gate.extend(world.check(stored + ms(7000)));
                     assert_eq!(world.gate.word().live(), 0, "{story}");
@@ -339,7 +340,7 @@ mod tests {
     #[test]
     fn the_thread_that_watches_the_lease_does_not_renew_it() {
         let world = World::new();
-        // In force for a time that this test outlives.
+        // The lease is in force for a time that this test outlives.
         let until = MonoNs::now() + Duration::from_millis(100);
         world.gate.0.lease.store(EXPIRES, until.0);
         assert_eq!(world.gate.check_lease(), None);

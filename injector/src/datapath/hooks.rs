@@ -24,7 +24,7 @@ const FOUND_QDISC: u32 = 0x1a01;
 /// The handle of our clsact filter where we made the qdisc: it goes with the last filter.
 pub(super) const MADE_QDISC: u32 = 0x1a02;
 
-/// Which hooks are in force on an interface.
+/// The hooks that are in force on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hooks {
     /// TCX, both ways.
@@ -64,8 +64,8 @@ impl std::fmt::Display for Hooks {
 pub enum InterfaceCount {
     /// A few.
     Few,
-    /// So many that the kernel would take too long over TCX: it waits for an RCU grace period, tens of milliseconds, in
-    /// each attachment and detachment.
+    /// So many interfaces that the kernel would take too long over TCX: it waits for an RCU grace period,
+    /// tens of milliseconds, in each attachment and detachment.
     Many(usize),
 }
 
@@ -89,7 +89,7 @@ struct Clsact {
 
 impl Drop for Clsact {
     fn drop(&mut self) {
-        // The same index is another interface elsewhere.
+        // In another namespace, the same index is another interface.
         if self.netns.is_none() || self.netns != Identity::of_thread() {
             return;
         }
@@ -152,7 +152,7 @@ pub(super) fn hook_up(
     };
     for (program_name, direction) in directions {
         let program = classifier(&mut programs, program_name)?;
-        // Not loaded yet, if XDP was meant to have its part.
+        // The program is not loaded yet, if XDP was meant to have its part.
         if program.fd().is_err() {
             program.load().map_err(|error| format!("program {program_name}: {}", chain(&error)))?;
         }

@@ -36,7 +36,7 @@ pub struct NameMaps {
     written: Written,
 }
 
-/// What was written last.
+/// The entries that were written last.
 #[derive(Default)]
 struct Written {
     ports: BTreeMap<u32, Port>,
@@ -75,7 +75,7 @@ impl NameMaps {
         update(&mut self.written.ports, ports, |at, port| {
             let value = port.copied().unwrap_or_default();
             match self.ports.set(*at, value, 0) {
-                // More interfaces than there are ids for: their ports name nobody.
+                // There are more interfaces than ids: the ports of the rest name nobody.
                 Err(MapError::OutOfBounds { .. }) => Ok(()),
                 other => other.map_err(|source| DatapathError::Map { name: "PORTS", source }),
             }
@@ -92,7 +92,7 @@ impl NameMaps {
             let claim = claim.copied();
             let address = wire_address(*address);
             if claim.is_some() {
-                // What it was claimed by before says nothing more.
+                // A claim of this address by frames says nothing more once a NIC holds the address.
                 write(&mut self.claims, "CLAIMS", &address, None)?;
             }
             write(&mut self.held, "HELD", &address, claim)
@@ -189,7 +189,7 @@ fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
     flags
 }
 
-/// Who holds the addresses that the config does not list.
+/// The holders of the addresses that the config does not list.
 fn claims(identity: &Identity) -> BTreeMap<IpAddr, Claim> {
     let claim = |peer, contested_until, mac| Claim { peer, held: 1, at: 0, contested_until, mac };
     let held = identity.held.iter();
@@ -205,7 +205,8 @@ fn claims(identity: &Identity) -> BTreeMap<IpAddr, Claim> {
     claims
 }
 
-/// Whose each MAC address is: what the config says precedes what is seen, and one that someone else has too is nobody's.
+/// The owner of each MAC address: the config precedes what is seen, and an address that someone else has too
+/// is nobody's.
 fn owners(identity: &Identity, sure: &BTreeMap<Mac, MacOwner>) -> BTreeMap<Mac, MacOwner> {
     let seen = identity.macs.iter();
     let seen = seen.map(|(mac, peer)| (*mac, MacOwner { peer: u32::from(peer.0), sure: 0 }));

@@ -98,7 +98,7 @@ impl Instance {
 #[derive(Clone)]
 pub struct Instances {
     source: Source,
-    /// As many at a time as there are CPUs.
+    /// Permits to verify: as many at a time as there are CPUs.
     turns: Arc<Semaphore>,
     own: OwnPrograms,
 }
@@ -124,7 +124,7 @@ impl Instances {
         let Self { source, turns, own } = self;
         let _turn = turns.acquire_owned().await;
         let (reply, made) = oneshot::channel();
-        // Not one of the runtime's: it would be waited for at the daemon's end.
+        // The thread is not one of the runtime's, which would be waited for at the daemon's end.
         let thread = std::thread::Builder::new().name("verify".into());
         thread
             .spawn(move || {
@@ -166,7 +166,7 @@ fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<(), DatapathError> {
         let injected = fault::at("verify/program").map_err(Into::into);
         let loaded = match ebpf.program_mut(name) {
             _ if injected.is_err() => injected,
-            // By another interface that shares it.
+            // Another interface that shares the instance has loaded it.
             Some(program) if program.fd().is_ok() => continue,
             Some(Program::SchedClassifier(program)) => program.load(),
             Some(Program::Xdp(program)) => program.load(),

@@ -48,8 +48,8 @@ pub struct Kernel {
     names: NameMaps,
     strangers: StrangerMap,
     side: usize,
-    /// How many links had stamps when they were last gone through, over all slots: what going through them costs,
-    /// against looking up each link of a partition.
+    /// How many links had stamps when they were last gone through, over all slots: the cost of going through
+    /// them, against that of looking up each link of a partition.
     stamped: AtomicUsize,
     log: Option<Log>,
     /// Lets freed slots age; without it each waits when it is taken again.
@@ -64,7 +64,7 @@ impl Kernel {
         Self::load_with(Some(&Pins::new()?), config, clocks)
     }
 
-    /// The same with a filesystem for pins that was made before: it takes no `CAP_SYS_ADMIN`.
+    /// [`Self::load`] with a filesystem for pins that was made before: it takes no `CAP_SYS_ADMIN`.
     pub fn load_with(pins: Option<&Pins>, config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
         let mut object = Object::load(pins, config, clocks)?;
         let side = config.names.len();
@@ -120,7 +120,7 @@ impl Kernel {
         self.names.forget_mac(mac)
     }
 
-    /// Has the programs look for responses where the endpoints are now.
+    /// Has the programs match responses at the addresses that the endpoints have now.
     ///
     /// # Errors
     /// If the map can't be written.
@@ -136,7 +136,7 @@ impl Kernel {
         self.names.learned_claims()
     }
 
-    /// Whom peers met without an address that names them.
+    /// The strangers that peers met: senders and receivers that no address names.
     ///
     /// # Errors
     /// If the map can't be read.
@@ -242,7 +242,7 @@ impl Kernel {
         for key in self.links.keys() {
             let key = key.map_err(|source| DatapathError::Map { name: "LINKS", source })?;
             stamped += 1;
-            // What was dropped for all receivers at once is on no link.
+            // Drops for all receivers at once are on no link.
             if (key.slot, key.generation) == (slot, generation)
                 && key.dst != GROUP
                 && let Some(sum) = self.stamps(&key)?
@@ -254,7 +254,7 @@ impl Kernel {
         Ok(found)
     }
 
-    /// One link's stamps, over all CPUs; `None` if it has none.
+    /// The stamps of one link, summed over all CPUs; `None` if it has none.
     fn stamps(&self, key: &LinkKey) -> Result<Option<LinkStamps>, DatapathError> {
         match self.links.get(key, 0) {
             Ok(stamps) => {
@@ -269,7 +269,7 @@ impl Kernel {
 }
 
 fn mapped(object: &Object, name: &'static str, words: usize) -> Result<Mapped, DatapathError> {
-    // It stays where it is: programs that are loaded later refer to it by its descriptor.
+    // The map stays in `object`: programs that are loaded later refer to it by its descriptor.
     match object.base().map(name) {
         Some(aya::maps::Map::Array(data)) => fault::at("load/mmap")
             .and_then(|()| Mapped::new(data.fd(), words))
@@ -314,7 +314,8 @@ impl Wakeups {
 }
 
 impl Kernel {
-    /// What the programs stamped for a slot's links, over all CPUs; only those that have stamps, in the links' order.
+    /// The programs' stamps for a slot's links, summed over all CPUs; only those links that have stamps, in
+    /// their order.
     pub fn link_stamps(
         &self,
         index: SlotIndex,
@@ -324,7 +325,8 @@ impl Kernel {
         self.stamps_with(index, generation, links, &self.overlaps.of_slots(index.bit())?)
     }
 
-    /// The same of one of several slots that are shown together: what they have in common is read once for all of them.
+    /// [`Self::link_stamps`] for one of several slots that are shown together: what they have in common is
+    /// read once for all of them.
     pub fn link_stamps_among(
         &self,
         index: SlotIndex,

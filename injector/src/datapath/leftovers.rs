@@ -1,4 +1,5 @@
-//! What a dead daemon left: filters of the clsact qdisc, the only attachment of ours that outlives its process.
+//! Finds and removes leftovers of dead daemons: filters of the clsact qdisc, the only attachment of ours that
+//! outlives its process.
 
 use std::io;
 
@@ -9,10 +10,10 @@ use super::owner::{Life, Owner};
 use crate::netlink::LinkFacts;
 use crate::netlink::filters::{Filter, Qdisc, Side, Tc};
 
-/// Whether leftovers are only looked for, or removed.
+/// Whether leftovers are only found, or removed too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sweep {
-    /// Only looked for.
+    /// Only found.
     Report,
     /// Removed where their owner is dead.
     Remove,
@@ -23,11 +24,11 @@ pub enum Sweep {
 pub struct Leftover {
     /// The interface that it is on.
     pub interface: String,
-    /// Where.
+    /// The side of the interface.
     pub side: Side,
     /// Its program's id.
     pub program: u32,
-    /// Whose it is.
+    /// The daemon that it belongs to.
     pub owner: Owner,
     /// Whether that one lives.
     pub life: Life,
@@ -62,8 +63,8 @@ impl std::fmt::Display for Leftover {
     }
 }
 
-/// Looks through the interfaces of the calling thread's namespace. Filters of others, and those of a daemon that
-/// lives or may live, are never touched.
+/// Searches the interfaces of the calling thread's namespace for leftovers. Filters of others, and those of a
+/// daemon that lives or may live, are never touched.
 pub fn sweep(links: &[LinkFacts], what: Sweep) -> io::Result<Vec<Leftover>> {
     crate::fault::at("sweep/list")?;
     let us = Owner::ours()?;

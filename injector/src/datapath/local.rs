@@ -60,7 +60,7 @@ pub enum LocalError {
     Datapath(#[from] DatapathError),
 }
 
-/// Whom a process or a socket belongs to.
+/// The owner of a process or a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnerId {
     /// A peer.
@@ -82,10 +82,10 @@ impl OwnerId {
     }
 }
 
-/// What the programs know of a process.
+/// The programs' knowledge of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownProcess {
-    /// Whom it belongs to.
+    /// The peer that it belongs to.
     pub owner: OwnerId,
     /// Whether that is by a port of its own alone.
     pub is_by_port: bool,
@@ -106,7 +106,7 @@ impl LocalHooks {
     /// Attaches the programs to the root of all cgroups. `spaces` are the namespaces by their cookies, `listens` the ports of the config.
     ///
     /// # Errors
-    /// What this kernel or this process lacks: nothing stays attached then.
+    /// This kernel or this process lacks something: nothing stays attached then.
     pub fn attach(
         object: &Object,
         cgroup: &OwnedFd,
@@ -143,7 +143,7 @@ impl LocalHooks {
         let cgroups = map("CGROUPS", cgroups?)?;
         let used = map("USED", used?)?;
         let btf = Btf::from_sys_fs().map_err(|error| LocalError::Types(io::Error::other(error)))?;
-        // Those that follow processes first: then no socket of a new process is without its owner.
+        // Programs that follow processes come first: then no socket of a new process is without its owner.
         for (name, tracepoint) in ON_PROCESSES {
             let attached = fault::at("local/attach").map_err(|error| error.to_string());
             let attached = attached.and_then(|()| {
@@ -224,7 +224,7 @@ impl LocalHooks {
     }
 }
 
-/// Whose ports of this machine are.
+/// The owners of this machine's ports.
 pub struct LocalPorts {
     used: HashMap<MapData, PortKey, u32>,
     listens: Vec<(SpaceId, Listen, PeerId)>,
@@ -245,7 +245,7 @@ impl LocalPorts {
 }
 
 impl LocalHooks {
-    /// Whose ports are, for those that are not at the hooks.
+    /// The owners of ports, for readers that do not hold the hooks.
     ///
     /// # Errors
     /// There is no further handle of the map.
@@ -323,7 +323,7 @@ pub fn cgroup_root() -> Result<OwnedFd, LocalError> {
         fsconfig_create(&context)?;
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
     });
-    // What is attached to must be opened, not only be a place.
+    // Programs are attached to an open directory; a file that was opened by `O_PATH` alone is refused.
     let root = root.and_then(|mount| openat(&mount, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()));
     root.map_err(|error| LocalError::NoCgroup(error.into()))
 }

@@ -26,7 +26,7 @@ impl Mapped {
         Ok(Self { words, count, bytes })
     }
 
-    /// One word.
+    /// A word of the map.
     ///
     /// # Panics
     /// If the map has no such word.

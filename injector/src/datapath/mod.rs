@@ -40,7 +40,7 @@ pub use strangers::StrangerMap;
 
 use injector_core::ledger::{Fault, Lapsed};
 
-/// What can fail between the daemon and the kernel.
+/// A failure between the daemon and the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
     /// The embedded object is not this daemon's.
@@ -114,7 +114,7 @@ pub enum DatapathError {
     Attach {
         /// The interface, with its namespace.
         interface: String,
-        /// What is wrong, and the remedy.
+        /// The fault, and the remedy.
         reason: String,
     },
     /// The lease had run out: nothing was stored.

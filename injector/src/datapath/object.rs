@@ -74,7 +74,8 @@ const LOG_BYTES: u32 = 1 << 14;
 const MOVED: u32 = 1 << 14;
 /// Memory that the link stamps may take over all CPUs.
 const LINKS_BYTES: usize = 64 << 20;
-/// What one CPU's stamps of a link take in the kernel, its own and those of an overlap, with the maps' overhead.
+/// The bytes that one CPU's stamps of a link take in the kernel, its own and those of an overlap, with the
+/// maps' overhead.
 const LINK_BYTES: usize = 136 + 80;
 
 /// The maps that the programs of peers on this machine and those on `lo` share besides the others.
@@ -84,7 +85,7 @@ const LOCAL_SHARED: [&str; 6] = ["OWNERS", "PROCESSES", "CGROUPS", "SPACES", "LI
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpaceId(pub u16);
 
-/// What the object is sized and specialised by.
+/// The facts by which the object is sized and specialised.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sizes {
     features: u32,
@@ -100,9 +101,9 @@ pub struct Sizes {
 /// How the object's clock and random numbers are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clocks {
-    /// By the kernel.
+    /// The kernel's clocks.
     Real,
-    /// From the `TEST` map: for `BPF_PROG_TEST_RUN` alone.
+    /// Clocks from the `TEST` map: for `BPF_PROG_TEST_RUN` alone.
     Test,
 }
 
@@ -149,10 +150,10 @@ impl Sizes {
     }
 }
 
-/// What an instance is loaded for.
+/// The use for which an instance is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// One interface, by its id from 1: the programs know it when they are loaded.
+    /// A single interface, by its id from 1: the programs know it when they are loaded.
     One(u32),
     /// Many interfaces of one namespace, by a number for that: the programs look up which one a packet is at.
     Many(u32),
@@ -160,12 +161,12 @@ pub enum Use {
     Loopback(u32, SpaceId),
 }
 
-/// Where instances come from.
+/// The source of instances.
 #[derive(Clone)]
 pub(super) enum Source {
-    /// They are loaded, and find the maps by their pins: all maps, and those of peers on this machine.
+    /// Instances are loaded, and find the maps by their pins: all maps, and those of peers on this machine.
     Pins(Arc<Sizes>, Arc<Folder>, Option<Arc<Folder>>),
-    /// There is only this one, for all interfaces of the daemon's own namespace.
+    /// There is only this instance, for all interfaces of the daemon's own namespace.
     Only(Arc<Mutex<Ebpf>>),
 }
 
@@ -176,7 +177,7 @@ pub struct Object {
     sizes: Arc<Sizes>,
     /// Through these, instances find the maps; `None` without the right to make a `bpf` filesystem.
     pins: Option<Arc<Folder>>,
-    /// The same for the further maps of peers on this machine, if the config has any.
+    /// Through these, instances find the further maps of peers on this machine, if the config has any.
     local_pins: Option<Arc<Folder>>,
 }
 
@@ -223,12 +224,12 @@ impl Object {
         Ok(())
     }
 
-    /// One more instance of the programs, for an interface id from 1; none of them is loaded yet.
+    /// A further instance of the programs, for an interface id from 1; none of its programs is loaded yet.
     pub fn instance(&self, interface: u32) -> Result<Ebpf, DatapathError> {
         self.another(Use::One(interface))
     }
 
-    /// The same for many interfaces of one namespace, by a number for that.
+    /// A further instance for many interfaces of one namespace, by a number for that namespace.
     pub fn instance_of_many(&self, space: u32) -> Result<Ebpf, DatapathError> {
         self.another(Use::Many(space))
     }
@@ -238,7 +239,7 @@ impl Object {
         instance(&self.sizes, pins, what_for)
     }
 
-    /// Where further instances come from.
+    /// The source of further instances.
     pub(super) fn source(&self) -> Source {
         match &self.pins {
             Some(pins) => Source::Pins(Arc::clone(&self.sizes), Arc::clone(pins), self.local_pins.clone()),
@@ -275,7 +276,7 @@ impl Object {
         self.sizes.side as usize * (self.sizes.side as usize + 1)
     }
 
-    /// Has the programs look for responses where the endpoints of a config are now.
+    /// Has the programs match responses at the addresses that the endpoints of a config have now.
     pub fn rewire(&self, config: &Config) -> Result<(), DatapathError> {
         write_wires(&mut self.base(), config)
     }
@@ -287,7 +288,7 @@ impl Object {
     }
 }
 
-/// One of the maps, to fill it in.
+/// A map of the object, to fill it in.
 fn map<'a>(base: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Map, DatapathError> {
     base.map_mut(name).ok_or(DatapathError::NoMap { name })
 }
@@ -341,7 +342,7 @@ fn fill(base: &mut Ebpf, sizes: &Sizes, config: &Config) -> Result<(), DatapathE
     write_wires(base, config)
 }
 
-/// Writes where the programs look for responses, and as what.
+/// Writes where the programs match responses, and by which pattern.
 fn write_wires(base: &mut Ebpf, config: &Config) -> Result<(), DatapathError> {
     let set = |source| DatapathError::Map { name: "ENDPOINTS", source };
     let mut endpoints: HashMap<&mut MapData, EndpointKey, Wire> =
@@ -362,12 +363,12 @@ pub(super) fn instance(sizes: &Sizes, pins: &Folder, what_for: Use) -> Result<Eb
     loader(sizes, Some(pins), what_for, &[], |loader| loader.load(OBJECT))
 }
 
-/// What an instance of the programs for peers on this machine is loaded for.
+/// The use for which an instance of the programs for peers on this machine is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LocalUse {
     /// A loopback device, by its interface's id and the number of its namespace.
     Loopback(u32, SpaceId),
-    /// What gives sockets their owners.
+    /// The programs that give sockets their owners.
     Processes([u32; 3]),
 }
 

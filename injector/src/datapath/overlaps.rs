@@ -1,5 +1,5 @@
-//! What several partitions that drop all of a link have in common on it: the programs count it once, for the set of their
-//! slots.
+//! The stamps that several partitions which drop all of a link have in common on it: the programs count them
+//! once, for the set of their slots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,15 +18,16 @@ pub struct Overlaps {
     carried: BySlot,
 }
 
-/// What slots have in common with others, by link.
+/// The stamps that slots have in common with others, by link.
 pub(super) type BySlot = BTreeMap<SlotIndex, BTreeMap<Link, LinkStamps>>;
 
-/// What all slots have in common with others, for whoever shows several partitions: read once, when the first of them is.
+/// The stamps that all slots have in common with others, for views of several partitions: read once, for the
+/// first of these.
 #[derive(Default)]
 pub struct CommonStamps(Option<BySlot>);
 
 impl CommonStamps {
-    /// What they have in common, read by now.
+    /// The common stamps, read now unless they were read before.
     pub(super) fn of(&mut self, overlaps: &Overlaps) -> Result<&BySlot, DatapathError> {
         Ok(match &mut self.0 {
             Some(read) => read,
@@ -51,7 +52,7 @@ impl Overlaps {
         Ok(Self { map, carried: BTreeMap::new() })
     }
 
-    /// What each slot of a mask has in common with others, in one walk through the map.
+    /// The stamps that each slot of a mask has in common with others, in one walk through the map.
     pub(super) fn of_slots(&self, mask: u32) -> Result<BySlot, DatapathError> {
         let carried = self.carried.iter().filter(|(slot, _)| mask & slot.bit() != 0);
         let mut common: BySlot = carried.map(|(slot, links)| (*slot, links.clone())).collect();
@@ -85,8 +86,9 @@ impl Overlaps {
         self.map.keys().filter(of_slots).collect::<Result<_, _>>().map_err(fail)
     }
 
-    /// What was counted for a set of slots on a link, over all CPUs; `None` if nothing was. Entries that only hold first packets,
-    /// whose stamps each partition has itself, and entries for all receivers at once count as nothing.
+    /// The stamps of a set of slots on a link, summed over all CPUs; `None` if there are none. Entries that
+    /// only hold first packets, whose stamps each partition has itself, and entries for all receivers at once
+    /// count as nothing.
     fn counted(&self, key: OverlapKey) -> Result<Option<(Link, LinkStamps)>, DatapathError> {
         if key.dst == GROUP {
             return Ok(None);

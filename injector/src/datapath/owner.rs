@@ -1,4 +1,4 @@
-//! Whose programs these are: the daemon writes its own process into the lease, and reads others' there.
+//! The owners of programs: the daemon writes its own process into the lease, and reads others' there.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -25,11 +25,11 @@ pub struct Owner {
 /// Whether an owner lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// It does.
+    /// The owner lives.
     Alive,
-    /// It does not: what it left may go.
+    /// The owner does not live: what it left may go.
     Dead,
-    /// It runs, or ran, in another pid namespace, so that nothing is known of it here.
+    /// The owner runs, or ran, in another pid namespace, so that nothing is known of it here.
     Unknown,
 }
 
@@ -76,7 +76,7 @@ impl Owner {
     }
 }
 
-/// What a program of ours has as its lease; `None` if it has none of this layout.
+/// The lease of a program of ours; `None` if it has none of this layout.
 fn lease(program: &ProgramInfo) -> Option<Lease> {
     let ids = program.map_ids().ok()??;
     let lease = ids.into_iter().find(|id| {
@@ -91,9 +91,9 @@ fn lease(program: &ProgramInfo) -> Option<Lease> {
 /// A daemon whose programs are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// Its process.
+    /// The process that it belongs to.
     pub owner: Owner,
-    /// Until when it may cut, unless it renews that.
+    /// The instant up to which it may cut, unless it renews its lease.
     pub until: MonoNs,
 }
 
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(Owner { started: us.started - 1, ..us }.life(&us), Life::Dead);
         assert_eq!(Owner { boot: us.boot ^ 1, ..us }.life(&us), Life::Dead);
         assert_eq!(Owner { pid_namespace: 1, ..us }.life(&us), Life::Unknown);
-        // Above the largest pid that a kernel gives.
+        // The pid is above the largest that a kernel gives.
         assert_eq!(Owner { pid: 1 << 23, ..us }.life(&us), Life::Dead);
     }
 

@@ -56,7 +56,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Where a map is pinned, as this process sees it.
+    /// The path at which a map is pinned, as this process sees it.
     pub fn path(&self, map: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{map}", self.directory.as_raw_fd()))
     }

@@ -59,7 +59,8 @@ impl SlotAging {
                 if state.stop {
                     return;
                 }
-                // What is freed from now on may be in a word that a program has read after the wait began.
+                // A slot that is freed from now on may be in a word that a program has read after the wait
+                // began.
                 let asked = state.asked;
                 drop(state);
                 crate::fault::here("slot-aging/wait");

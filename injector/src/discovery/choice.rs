@@ -1,4 +1,4 @@
-//! Which of the places `auto` attaches to. Pure.
+//! Chooses the interfaces that `auto` attaches to. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use injector_core::model::PeerId;
 /// Interfaces, each with why.
 pub type Choice = Vec<(Interface, String)>;
 
-/// So few interfaces that every path passes one of them, and each path by the one nearest to its peer where that does
-/// not add another: what all of a path's packets pass anyway for another's sake, is not hooked twice. `is_held` are
-/// attached to already.
+/// As few interfaces as possible, such that every path passes one of them: for each path the one nearest to
+/// its peer, where that does not add another. A path whose packets all pass a chosen interface anyway is not
+/// hooked twice. `is_held` says which interfaces are attached to already.
 pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn(&Place) -> bool) -> Choice {
     let mut paths: Vec<&DevicePath> = found.values().flat_map(|found| &found.paths).collect();
     // A path with one place leaves no choice.
@@ -48,12 +48,12 @@ pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn
     choice
 }
 
-/// What is hooked besides a peer's paths: all exits of its home, and where a silent one may be.
+/// The paths that are hooked besides a peer's own: all exits of its home, and where a silent peer may be.
 fn further(found: &Found) -> impl Iterator<Item = &DevicePath> {
     found.exits.iter().chain(&found.candidates).filter(|path| path.sure > 0)
 }
 
-/// What a user should know of peers that were not found, or not wholly.
+/// The doubts that a user should know about: peers that were not found, or not wholly.
 pub fn doubts(config: &Config, found: &BTreeMap<PeerId, Found>) -> Vec<String> {
     let mut doubts = Vec::new();
     for (peer, found) in found {

@@ -1,4 +1,4 @@
-//! Which interface covers which peer, and since when. Pure.
+//! The interfaces that cover each peer, and since when. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +47,8 @@ impl Coverage {
             }
         }
         for (interfaces, path) in found {
-            // Of one host's interfaces a peer's packet takes one; several hosts may pass it on to each other.
+            // A peer's packet takes one of the interfaces of a host; several hosts may pass it on to each
+            // other.
             let is_apart = path.is_own || path.places[0].netns == *home;
             let is_known = |track: &Track| track.time.until_ns.is_none() && track.interfaces == interfaces;
             let time = match tracks.iter().position(is_known) {

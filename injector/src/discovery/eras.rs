@@ -1,4 +1,4 @@
-//! What was seen when: a picture holds until the next one. Pure.
+//! The pictures over time: each holds until the next one. Pure.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl Eras {
         self.0.drain(..kept);
     }
 
-    /// What is seen now.
+    /// The newest picture.
     pub fn now(&self) -> Option<&Arc<Picture>> {
         self.0.last().map(|(_, picture)| picture)
     }
@@ -73,7 +73,7 @@ impl Eras {
         self.0.iter().any(|(_, picture)| picture.has(interface))
     }
 
-    /// What was seen during a time, each with its part of it.
+    /// The pictures that held during a time, each with its part of it.
     pub fn during(&self, time: TimeRange) -> Vec<(TimeRange, Arc<Picture>)> {
         let ends = self.0.iter().skip(1).map(|(from, _)| Some(*from)).chain([None]);
         let all = self.0.iter().enumerate().zip(ends).map(|((at, (from, picture)), until)| {
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(during(&eras, 12, Some(20)), [(12, Some(20), 2)]);
         eras.forget(MonoNs(9));
         assert_eq!(during(&eras, 9, Some(11)), [(9, Some(10), 1), (10, Some(11), 2)]);
-        // What was found at 13 held since 7, also in the picture that came at 10.
+        // The amendment of 13 holds since 7, also in the picture that came at 10.
         let mut amended = Eras::default();
         amended.renew(picture(1), MonoNs(5));
         amended.renew(picture(2), MonoNs(10));
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(during(&amended, 3, None), expected, "nothing was changed");
         eras.forget(MonoNs(11));
         assert_eq!(during(&eras, 12, None), [(12, None, 2)]);
-        // What began before the oldest picture that is remembered holds from that one on.
+        // An amendment from before the oldest picture that is remembered holds from that picture on.
         eras.renew(picture(3), MonoNs(20));
         eras.forget(MonoNs(21));
         eras.amend(MonoNs(7), |picture| {

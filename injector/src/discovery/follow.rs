@@ -11,9 +11,9 @@ use crate::netlink::facts::{Facts, Route};
 use crate::netlink::news::News;
 use injector_core::config::{Config, Netns};
 
-/// What the last survey left.
+/// The parts of the last survey with which news is compared.
 pub struct Last<'a> {
-    /// What it was made from.
+    /// The namespaces that it was made from.
     pub known: &'a [Namespace],
     /// Whether it found nothing of some peer.
     pub is_one_missing: bool,
@@ -51,7 +51,7 @@ pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, new
         News::Hooks(_) | News::EgressChain(_) | News::Chains | News::Ended(_) => false,
         News::Gone(index) => facts.link(*index).is_some(),
         News::Link(link) => facts.link(link.index).is_none_or(|known| {
-            // Not its kind: a bridge reports its ports without it.
+            // The kind is not compared: a bridge reports its ports without it.
             (&known.name, known.up, known.mac) != (&link.name, link.up, link.mac)
                 || link.master.is_some() && known.master != link.master
         }),
@@ -62,7 +62,7 @@ pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, new
             is_mine && !facts.neighbours.contains(&(*index, *address, *mac))
         }
         News::Port(mac, port) => {
-            // Who is missing may have spoken for the first time, in a namespace that nobody follows.
+            // A peer that is missing may have spoken for the first time, in a namespace that nobody follows.
             let is_mine = last.is_one_missing
                 || config.peers.iter().any(|peer| peer.mac == Some(*mac))
                 || last

@@ -139,7 +139,7 @@ pub fn exits(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<Exit> 
     split_exits(config, namespaces, at).0
 }
 
-/// Those that it leaves out.
+/// The exits of a namespace that the config leaves out.
 pub fn left_out(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<Place> {
     split_exits(config, namespaces, at).1.into_iter().map(|exit| exit.place).collect()
 }
@@ -158,7 +158,7 @@ pub fn is_elsewhere(config: &Config, space: &Namespace, name: &str) -> bool {
     config.elsewhere.iter().any(|device| space.has(device, name))
 }
 
-/// The same of a place in one of these namespaces.
+/// Whether a place in one of these namespaces is in the config's `elsewhere:`.
 pub fn is_place_elsewhere(config: &Config, namespaces: &[Namespace], place: &Place) -> bool {
     let space = namespaces.iter().find(|space| space.netns == place.netns);
     space.is_some_and(|space| is_elsewhere(config, space, &place.name))
@@ -168,7 +168,7 @@ fn is_exit(space: &Namespace, link: &LinkFacts) -> bool {
     let is_carried = link.kind == Kind::Vlan
         && !link.is_below_away
         && link.below.is_some_and(|below| space.facts.link(below).is_some());
-    // What a bridge or a bond sends leaves by its ports.
+    // Frames of a bridge or a bond leave by its ports.
     link.up && !matches!(link.kind, Kind::Loopback | Kind::Bridge | Kind::Bond) && !is_carried
 }
 

@@ -36,7 +36,7 @@ pub fn next_hops(
     hops
 }
 
-/// What may say whose a gateway is.
+/// The names that may say whose a gateway is.
 struct Names<'a> {
     config: &'a Config,
     /// The peers in whose homes a device has an address: listed or not, one that moves, link-local.
@@ -143,7 +143,7 @@ mod tests {
             spaces[0].facts.defaults.push(via("0.0.0.0/0", 9, "10.0.0.100"));
         };
         assert_eq!(hops(&config, &route), [1, 3]);
-        // Whoever else is seen to hold it, too.
+        // Another peer that is seen to hold the address counts too.
         let held = |spaces: &mut Vec<Namespace>| {
             route(spaces);
             spaces[2].facts.addresses.push((3, address("10.0.0.100")));

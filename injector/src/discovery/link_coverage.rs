@@ -16,10 +16,10 @@ mod rewrite;
 
 pub use rewrite::{Detour, Rewrite, SourceRule};
 
-/// What is known of a link's paths at one instant.
+/// The coverage of a link's paths at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkAssessment {
-    /// How far they pass hooks of ours.
+    /// The coverage.
     pub state: CoverageState,
     /// Why.
     pub reason: Reason,
@@ -39,11 +39,11 @@ impl LinkAssessment {
 pub enum Reason {
     /// All devices of this peer are hooked.
     Closed(PeerId),
-    /// Both live in one namespace: their frames go over `lo`.
+    /// Both peers live in one namespace: their frames go over `lo`.
     HostMates(Space),
-    /// Nothing shows where either of them is.
+    /// Nothing shows where either peer is.
     NoWay,
-    /// No path of either of them passes a hook; where hooks could be.
+    /// No path of either peer passes a hook; the places where hooks could be.
     NoHook(Vec<Place>),
     /// All that is known of both is that they are behind one interface, by its id.
     SameHook(u32),
@@ -56,13 +56,14 @@ pub enum Reason {
     Group(PeerId, Vec<Place>, Option<u32>),
     /// A program of others on another device may redirect past this interface's egress hook.
     Redirect(u32),
-    /// What is known is hooked, and neither end is closed.
+    /// All known paths are hooked, and neither end is closed.
     Open,
-    /// Both are on this machine, and their sockets name what goes over this namespace's loopback device.
+    /// Both peers are on this machine, and their sockets name what goes over this namespace's loopback
+    /// device.
     Loopback(Space),
-    /// One is on this machine, and not all that they send to each other can be named.
+    /// At least one of the two is on this machine, and not all that the two send to each other can be named.
     Local(LocalFault),
-    /// One is a container that was not found yet, or has ended; which.
+    /// Either peer is a container that was not found yet, or has ended; which.
     Away(PeerId, ContainerRef),
     /// Packets between them carry another address where hooks see them.
     Translated(Box<Detour>),
@@ -71,7 +72,7 @@ pub enum Reason {
 /// Why frames of a peer on this machine can't all be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalFault {
-    /// Both are on this machine, in different namespaces.
+    /// Both peers are on this machine, in different namespaces.
     Apart,
     /// The other one is not on this machine, or not known by its sockets; the one that is.
     Elsewhere(PeerId),
@@ -94,11 +95,11 @@ pub struct CoverageAssessor<'a> {
 /// Whether all devices of an end are hooked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closure {
-    /// They are.
+    /// All devices are hooked.
     Closed,
-    /// They are, except for this host end of a veth, past which others may redirect.
+    /// All devices are hooked, except for this host end of a veth, past which others may redirect.
     Bypassed(u32),
-    /// They are not, or not all are known.
+    /// Some devices are not hooked, or not all are known.
     Open,
 }
 
@@ -117,7 +118,8 @@ static NOTHING: PeerEnd = PeerEnd {
 };
 
 impl<'a> CoverageAssessor<'a> {
-    /// With the interfaces that are hooked, and the host ends past which programs of others may redirect.
+    /// Assesses with the interfaces that are hooked, and the host ends past which programs of others may
+    /// redirect.
     pub fn new(picture: &'a Picture, hooked: &'a BTreeSet<u32>, bypassed: &'a BTreeSet<u32>) -> Self {
         let mut assessor = Self { picture, hooked, bypassed, closed: BTreeMap::new() };
         assessor.closed = picture.ends.iter().map(|(peer, end)| (*peer, assessor.closure(end))).collect();
@@ -371,13 +373,13 @@ impl<'a> CoverageAssessor<'a> {
                 _ if dst.home.is_none() && dst.paths.is_empty() && dst.weak.is_empty() => None,
                 _ => Some(self.known(dst)),
             };
-            // That a peer of which nothing is known reaches what the config does not list, such as the address of a management
-            // NIC, is no known way; of the world it is.
+            // A peer whose location is not known has no known way to an address that the config does not
+            // list, such as that of a management NIC; the world has one.
             let is_unlisted = address.is_some_and(|address| dst.unlisted.contains(&address));
             if out.is_none() && is_unlisted && sender != PeerId::WORLD {
                 continue;
             }
-            // Of an end that nothing is known of, nothing is hooked.
+            // An end that nothing is known of has no hook.
             let out = out.map(open);
             let into = into.map(open);
             // An address is answered for on every device: where its packets arrive, the sender's route decides.
@@ -405,8 +407,8 @@ impl<'a> CoverageAssessor<'a> {
 }
 
 impl CoverageAssessor<'_> {
-    /// Whether what leaves by a path arrives at a peer's home without a hook: the other end of its veth is there, or a port
-    /// of a bridge of which a device of that home without a hook is another port.
+    /// Whether frames that leave by a path arrive at a peer's home without a hook: the other end of its veth
+    /// is there, or that end is a port of a bridge to which an unhooked device of that home is joined too.
     fn ends_in(&self, path: &Passage, dst: &PeerEnd, to: &super::picture::Inside) -> bool {
         let is_there = path.far.is_some() && path.far == dst.home;
         let is_on_its_bridge = path.bridge.is_some()
@@ -418,7 +420,7 @@ impl CoverageAssessor<'_> {
     }
 }
 
-/// Where hooks could be, or the device that takes none.
+/// The places where hooks could be, or the device that takes none.
 fn no_hook(paths: &[&Passage]) -> Reason {
     if let Some(blind) = paths.iter().find_map(|path| path.blind.clone()) {
         return Reason::Blind(blind);
@@ -449,7 +451,7 @@ impl super::picture::Inside {
     fn devices_with(&self, address: IpAddr) -> Vec<&Passage> {
         let having = self.held.iter().filter(|(_, held)| *held == address);
         let devices: Vec<&Passage> = having.filter_map(|(index, _)| self.devices.get(index)).collect();
-        // One that carries nothing is none of them.
+        // A device that carries nothing is none of them.
         if devices.is_empty() { self.exits.iter().collect() } else { devices }
     }
 }

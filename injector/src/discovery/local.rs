@@ -1,4 +1,4 @@
-//! What is seen of peers on this machine. Pure.
+//! The observed processes of peers on this machine. Pure.
 
 use std::collections::BTreeMap;
 
@@ -23,20 +23,20 @@ impl std::fmt::Display for Process {
 /// Why not all frames of a peer can be identified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
-    /// What was found, in words.
+    /// The reason, in words.
     pub why: String,
-    /// What to do about it; `None` where it passes by itself.
+    /// The remedy; `None` where the doubt passes by itself.
     pub remedy: Option<&'static str>,
 }
 
 impl Doubt {
-    /// One that passes by itself.
+    /// A doubt that passes by itself.
     pub fn passing(why: String) -> Self {
         Self { why, remedy: None }
     }
 }
 
-/// One peer on this machine.
+/// The processes of one peer on this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalPeerProcesses {
     /// Its processes.
@@ -48,11 +48,11 @@ pub struct LocalPeerProcesses {
 /// All of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalProcesses {
-    /// By peer; without an entry for one that was not seen.
+    /// The processes by peer; a peer that was not seen has no entry.
     pub peers: BTreeMap<PeerId, LocalPeerProcesses>,
 }
 
-/// Where a peer on this machine is, in a picture.
+/// The place of a peer on this machine, in a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalEnd {
     /// The namespace of its sockets.

@@ -1,4 +1,4 @@
-//! What names the ends of frames besides the config's addresses, from what the namespaces show. Pure.
+//! Computes what names the ends of frames besides the config's addresses, from the facts of namespaces. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -26,11 +26,11 @@ pub struct Ours<'a> {
     pub peer: Option<PeerId>,
 }
 
-/// What names are taken from.
+/// The facts that names are taken from.
 pub struct Sources<'a> {
     /// The config in force.
     pub config: &'a Config,
-    /// What the namespaces know.
+    /// The namespaces and their facts.
     pub namespaces: &'a [Namespace],
     /// The peers' homes.
     pub homes: &'a BTreeMap<PeerId, Home>,
@@ -195,7 +195,7 @@ impl<'a> Sources<'a> {
                 }
             }
         }
-        // What is learned of the MAC address of a virtual router says who is the master.
+        // The MAC address of a virtual router is learned from frames, which show who the master is.
         holders.retain(|mac, _| *mac != [0; 6] && mac[0] & 1 == 0 && !is_virtual(*mac));
         let doubled = holders.iter().filter(|(_, holders)| holders.len() > 1).map(|(mac, _)| *mac).collect();
         let one = |(mac, holders): (Mac, BTreeSet<Option<PeerId>>)| {
@@ -286,7 +286,7 @@ impl<'a> Sources<'a> {
         let of = |peer: &injector_core::config::Peer| {
             let home = self.homes.get(&peer.id);
             let forwards = peer.forwards || hops.contains(&peer.id);
-            // Of a peer that the config names by its MAC address alone, nothing else is to be asked.
+            // A peer that the config names by its MAC address alone needs nothing else.
             let is_mac_alone = peer.mac.is_some() && peer.addresses.is_empty() && peer.prefixes.is_empty();
             let has_one_way = home.is_some_and(|home| home.is_alone && self.is_single(home.at));
             let is_plain = (has_one_way || is_mac_alone) && !forwards;

@@ -22,20 +22,20 @@ use injector_core::model::PeerId;
 pub struct Translation {
     /// Its namespace.
     pub space: Space,
-    /// What it is, as `chain ip nat PREROUTING of nftables`; nothing where the rules are not known.
+    /// The rule's place, as `chain ip nat PREROUTING of nftables`; empty where the rules are not known.
     pub rule: String,
     /// Where it sends them.
     pub destination: TranslatedDestination,
-    /// Whom the address that it replaces may name, the world included.
+    /// The peers that the replaced address may name, the world included.
     pub before: BTreeSet<PeerId>,
 }
 
-/// Where a rule sends packets on to.
+/// The destination to which a rule sends packets on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TranslatedDestination {
-    /// To this address of this peer.
+    /// This address of this peer.
     Peer(PeerId, IpAddr),
-    /// To addresses that the rule looks up in a map, or computes.
+    /// Addresses that the rule takes from a map, or computes.
     Computed,
     /// Not all rules of the namespace are known; why.
     Unread(String),
@@ -56,11 +56,12 @@ pub struct Router {
 /// How packets reach a namespace that may replace their source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrafficOrigin {
-    /// From elsewhere, to the receiver's own address.
+    /// Packets from elsewhere, to the receiver's own address.
     Forwarded,
-    /// The same, to another address that a rule replaces: they are passed on, also where both ends are on one link.
+    /// Packets from elsewhere to another address, which a rule replaces: they are passed on, also where both
+    /// ends are on one link.
     DestinationTranslated,
-    /// Its own processes send them.
+    /// Packets that its own processes send.
     LocallySent,
 }
 
@@ -78,7 +79,7 @@ impl Router {
     pub fn replaces(&self, from: IpAddr, to: IpAddr, origin: TrafficOrigin) -> Option<SnatMatch> {
         let enters = self.interface(from).filter(|_| origin != TrafficOrigin::LocallySent);
         let leaves = self.interface(to);
-        // What stays on one link is not passed on by its router.
+        // A router does not pass on packets that stay on one link.
         if from.is_ipv4() != to.is_ipv4()
             || (origin == TrafficOrigin::Forwarded && enters.is_some() && enters == leaves)
         {
@@ -180,7 +181,7 @@ fn is_own_on_way(sources: &Sources<'_>, ours: &[Ours<'_>]) -> bool {
         || sources.homes.values().any(|home| leads_there(&sources.namespaces[home.at]))
 }
 
-/// What addresses name peers.
+/// The peers that addresses name.
 struct Names {
     single: BTreeMap<IpAddr, PeerId>,
     prefixes: Vec<(IpNet, PeerId)>,
@@ -231,7 +232,8 @@ impl Names {
         living.filter_map(first).collect()
     }
 
-    /// Whom the addresses that a rule may replace name, the world included; `None` if it is not known what it asks for.
+    /// The peers that the addresses which a rule may replace name, the world included; `None` if the rule's
+    /// conditions are not known.
     fn before(&self, rule: &Dnat) -> Option<BTreeSet<PeerId>> {
         let rule = rule.rule.as_ref()?;
         if let Some(only) = rule.only_destination() {
@@ -243,7 +245,7 @@ impl Names {
             matches(rule, &Packet { from: None, to, enters: None, leaves: None }) > Chance::Never
         };
         let single = self.single.iter().filter(|(address, _)| may(**address)).map(|(_, peer)| *peer);
-        // Which of their addresses are in use is not known.
+        // The addresses of a prefix that are in use are not known.
         let prefixes = self.prefixes.iter().map(|(_, peer)| *peer);
         Some(single.chain(prefixes).chain([PeerId::WORLD]).collect())
     }

@@ -1,4 +1,4 @@
-//! What lies between peers, as far as it is seen at one time: each peer's paths, the exits of its home, and which
+//! The picture of what lies between peers at one time: each peer's paths, the exits of its home, and which
 //! interfaces of ours are on them. Whether those are attached is asked later, for each instant. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use injector_core::config::{Config, ContainerRef};
 use injector_core::identity::Identity;
 use injector_core::model::PeerId;
 
-/// Something that frames pass, and the interfaces of ours that see them there.
+/// A device that frames pass, and the interfaces of ours that see them there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passage {
     /// The devices at which a hook would see all of them, the best first.
@@ -28,7 +28,7 @@ pub struct Passage {
     pub maybe: Vec<u32>,
     /// The ones among `sure` that are the other end of a veth.
     pub host_ends: Vec<u32>,
-    /// What no hook can see, by name; such a passage has no places.
+    /// A device whose frames no hook can see, by name; such a passage has no places.
     pub blind: Option<String>,
     /// The namespace that holds the other end of a veth,
     pub far: Option<Space>,
@@ -36,7 +36,7 @@ pub struct Passage {
     pub bridge: Option<u32>,
 }
 
-/// One peer's end of its links.
+/// A peer's end of its links.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PeerEnd {
     /// Whether this daemon cuts its links.
@@ -57,7 +57,7 @@ pub struct PeerEnd {
     pub is_plain: bool,
     /// Its addresses, listed and held.
     pub addresses: Vec<IpAddr>,
-    /// Those of them that the config does not list.
+    /// The addresses among them that the config does not list.
     pub unlisted: BTreeSet<IpAddr>,
     /// The container that it is, while nothing shows where that is: nothing names its frames then.
     pub away: Option<ContainerRef>,
@@ -66,7 +66,7 @@ pub struct PeerEnd {
 /// The inside of a peer's home.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Inside {
-    /// By what its frames leave.
+    /// The devices by which its frames leave.
     pub exits: Vec<Passage>,
     /// All devices, by index.
     pub devices: BTreeMap<u32, Passage>,
@@ -83,7 +83,7 @@ pub struct Inside {
 /// All that is seen at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Picture {
-    /// By peer.
+    /// The ends of links, by peer.
     pub ends: BTreeMap<PeerId, PeerEnd>,
     /// The homes, by the names of their namespaces.
     pub homes: BTreeMap<Space, Inside>,
@@ -104,17 +104,17 @@ impl Picture {
     }
 }
 
-/// What a picture is made from.
+/// The facts that a picture is made from.
 pub struct Seen<'a> {
     /// The config in force.
     pub config: &'a Config,
-    /// What the namespaces know.
+    /// The namespaces and their facts.
     pub namespaces: &'a [Namespace],
     /// The peers' homes.
     pub homes: &'a BTreeMap<PeerId, Home>,
     /// The peers' paths.
     pub found: &'a BTreeMap<PeerId, Found>,
-    /// What names the ends of frames.
+    /// The facts that name the ends of frames.
     pub identity: &'a Identity,
     /// The interfaces of ours.
     pub ours: &'a [Ours<'a>],

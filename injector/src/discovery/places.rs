@@ -11,7 +11,7 @@ use injector_core::config::{Device, Netns};
 pub struct Namespace {
     /// Its name; `None` is the daemon's own.
     pub netns: Option<Netns>,
-    /// What it knows.
+    /// The facts that were read in it.
     pub facts: Facts,
     /// The other namespaces that were asked, by the ids that this one has for them.
     pub away: BTreeMap<i32, Option<Netns>>,
@@ -38,7 +38,7 @@ pub struct Place {
     pub netns: Option<Netns>,
     /// The interface's name.
     pub name: String,
-    /// How that is known.
+    /// The facts that show it, in words.
     pub why: String,
 }
 
@@ -60,14 +60,14 @@ pub struct DevicePath {
     pub is_own: bool,
 }
 
-/// What is known of one peer.
+/// The places that are known for one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Its packets take these paths; one that has several addresses, or several NICs, may have several.
+    /// The paths that its packets take; a peer with several addresses, or several NICs, may have several.
     pub paths: Vec<DevicePath>,
-    /// What leads nowhere: the address, and why.
+    /// Addresses that lead nowhere, each with the reason.
     pub missing: Vec<String>,
-    /// By these its frames leave its home; each may be a path.
+    /// The paths by which its frames leave its home; each may be a path.
     pub exits: Vec<DevicePath>,
     /// Where it may be if nothing else is known of it: a default route's path.
     pub weak: Vec<DevicePath>,

@@ -23,7 +23,7 @@ pub struct Nic {
     pub mac: [u8; 6],
 }
 
-/// From where to where frames are sent.
+/// The interface that frames are sent from, and the one that they are sent to.
 pub type NicPair = (Nic, Nic);
 
 /// The pairs of a link's interfaces, those first whose networks say that one is on the other's link.
@@ -63,12 +63,12 @@ pub fn addresses(
     first(true).or_else(|| first(false))
 }
 
-/// One of the two ends of a pair.
+/// An end of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// From where frames are sent.
+    /// The end that frames are sent from.
     Sender,
-    /// To where.
+    /// The end that frames are sent to.
     Receiver,
 }
 
@@ -77,7 +77,7 @@ fn nics(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<(Nic, Vec<i
     let space = &namespaces[at];
     let links = space.facts.links.iter().filter(|link| {
         let far = other_end(namespaces, (at, link));
-        // What a port sends, its bridge or bond sends.
+        // The bridge or bond of a port sends the port's frames.
         link.up
             && usable(link)
             && link.kind != Kind::Loopback
@@ -104,7 +104,7 @@ pub enum NoPair {
     NoHome(injector_core::model::PeerId),
     /// Both peers live in one namespace.
     OneHome,
-    /// One of the two has no Ethernet interface with an address.
+    /// A peer of the two has no Ethernet interface with an address.
     NoNic,
 }
 

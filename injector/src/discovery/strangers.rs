@@ -1,5 +1,5 @@
-//! Who a stranger is: someone who exchanged frames with a peer during a cut, and whom no address names. A frame of a
-//! peer that could not be distinguished from the rest of the world passed the cut. Pure.
+//! Identifies strangers: someone who exchanged frames with a peer during a cut, and whom no address names. A
+//! frame of a peer that could not be distinguished from the rest of the world passed the cut. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,18 +20,19 @@ use injector_core::model::{Link, PeerId};
 /// How many MAC addresses are remembered.
 const MOST: usize = 8192;
 
-/// What frames and neighbour tables said about MAC addresses since the start. It names no frame: it says which links a frame leaves in doubt.
+/// The MAC addresses that frames and neighbour tables have shown since the start. They name no frame: they
+/// say which links a frame leaves in doubt.
 #[derive(Debug, Default)]
 pub struct Sightings {
-    /// Those of devices in peers' homes: the peers, each with its device.
+    /// MAC addresses of devices in peers' homes: the peers, each with its device.
     nics: BTreeMap<Mac, BTreeMap<PeerId, Nic>>,
-    /// Those at which a neighbour table has a listed address of a peer.
+    /// MAC addresses at which a neighbour table has a listed address of a peer.
     neighbours: BTreeMap<Mac, BTreeSet<PeerId>>,
-    /// Those of devices in peers' homes that someone else had too.
+    /// MAC addresses of devices in peers' homes that someone else had too.
     doubled: BTreeSet<Mac>,
-    /// Those of next hops: the frames that they send are others'.
+    /// MAC addresses of next hops: the frames that they send are others'.
     hops: BTreeSet<Mac>,
-    /// What is on the links of each peer's home, by device; empty for a peer whose home is not seen.
+    /// The networks on the links of each peer's home, by device; empty for a peer whose home is not seen.
     networks: BTreeMap<PeerId, Vec<Vec<IpNet>>>,
     /// The networks of all devices that are seen.
     all_networks: Vec<Vec<IpNet>>,
@@ -41,8 +42,8 @@ pub struct Sightings {
 #[derive(Debug)]
 struct Nic {
     device: String,
-    /// By when no device of that home had the MAC address any more: someone else may have it since. An engine gives the address of
-    /// one container to the next.
+    /// The instant by which no device of that home had the MAC address any more: someone else may have it
+    /// since. An engine gives the address of one container to the next.
     gone: Option<MonoNs>,
 }
 
@@ -55,7 +56,7 @@ impl Nic {
     }
 }
 
-/// Which peer a stranger is.
+/// The peer that a stranger is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerMatch {
     /// This one: the MAC address is that of a device in its home.
@@ -71,7 +72,7 @@ pub struct Suspect {
     pub link: Link,
     /// The peer's device, if the MAC address is that of one.
     pub device: Option<String>,
-    /// What was seen of it.
+    /// The frames that were seen of it.
     pub stranger: Stranger,
 }
 
@@ -100,7 +101,7 @@ impl Sightings {
                 self.record_device(*mac, *peer, super::devices::shown_device(name, netns));
             }
         }
-        // Of someone who had it for a moment, the frames are still counted.
+        // Frames of someone who had it for a moment are still counted.
         self.doubled.extend(&identity.doubled);
         for space in namespaces {
             for (index, address, mac) in &space.facts.neighbours {
@@ -129,7 +130,7 @@ impl Sightings {
         }
     }
 
-    /// Which peers a stranger is, or may be.
+    /// The peers that a stranger is, or may be.
     ///
     /// A device of a peer's home is that peer, for as long as it has the MAC address. Otherwise a next hop is nobody, since what it sends is routed, and addresses
     /// alone say whose that is. Of the others, a peer may be the stranger if a neighbour table has one of its addresses at
@@ -191,7 +192,7 @@ impl Sightings {
         if let Some(devices) = self.networks.get(&stranger.id.peer) {
             return devices.iter().any(|networks| is_near(networks));
         }
-        // What is on the link of a guest shows only where this host is on it too.
+        // Which networks are on the link of a guest shows only where this host is on it too.
         let mut devices = self.all_networks.iter().filter(|networks| networks.iter().any(holds)).peekable();
         devices.peek().is_none() || devices.any(|networks| is_near(networks))
     }

@@ -36,7 +36,7 @@ pub fn survey(
     let contained = config.containers().filter_map(|(peer, _)| Some(homes.get(&peer)?.at));
     nics.extend(contained.flat_map(|at| namespaces[at].facts.links.iter().map(move |link| (at, link.index))));
     let of = |peer| Search { config, namespaces, homes, nics: &nics, peer, found: Found::default() }.run();
-    // Those on this machine have no path of their own.
+    // Peers on this machine have no path of their own.
     let peers = config.peers.iter().filter(|peer| peer.local.is_none());
     let mut found: BTreeMap<PeerId, Found> = peers.map(|peer| (peer.id, of(peer))).collect();
     weak::add(config, namespaces, &mut found);
@@ -61,12 +61,12 @@ impl<'a> Search<'a> {
             if let Some(spot) = spot {
                 let places = vec![self.place(spot, "the config says that its VM is behind it".to_owned())];
                 self.add(DevicePath { places, sure: 1, is_own: true });
-                // Whatever else leads to it leads there.
+                // Every other way to the peer leads through its tap.
                 return self.found;
             }
         }
         if let Some(container) = &self.peer.container {
-            // What it is known by is found in its home, and it has no other paths.
+            // The addresses of a container are found in its home, and it has no other paths.
             match self.homes.get(&self.peer.id) {
                 Some(home) => {
                     let exits = exits(self.config, self.namespaces, home.at);
@@ -107,7 +107,7 @@ impl<'a> Search<'a> {
         self.found
     }
 
-    /// Where default routes lead, for a peer that nothing else is known of.
+    /// Adds the paths of default routes, for a peer that nothing else is known of.
     fn weak(&mut self) {
         let mut defaults = Vec::new();
         for (at, space) in self.namespaces.iter().enumerate() {
@@ -319,7 +319,7 @@ impl<'a> Search<'a> {
             }
         }
         if let Some(own) = holders.iter().position(|(at, _)| namespaces[*at].netns.is_none()) {
-            // What the daemon's own namespace says is meant.
+            // The facts of the daemon's own namespace decide.
             holders = vec![holders.swap_remove(own)];
         }
         if holders.len() > 1 {
@@ -333,8 +333,8 @@ impl<'a> Search<'a> {
         has_any
     }
 
-    /// Of the namespaces that say something, those that are believed: the daemon's own, else those that pass packets
-    /// on, else all.
+    /// The spots to believe, among those of namespaces that have facts: the daemon's own, else those that
+    /// pass packets on, else all.
     fn nearest(&self, mut spots: Vec<Spot<'a>>) -> Vec<Spot<'a>> {
         let rank = |(at, _): &Spot<'a>| {
             let space = &self.namespaces[*at];

@@ -26,7 +26,7 @@ pub fn device(space: u8, index: u32, name: &str, kind: Kind) -> LinkFacts {
     }
 }
 
-/// One end of a veth whose other end has an index in another namespace.
+/// An end of a veth whose other end has an index in another namespace.
 pub fn veth(space: u8, index: u32, name: &str, other: u32) -> LinkFacts {
     LinkFacts { below: Some(other), is_below_away: true, ..device(space, index, name, Kind::Veth) }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckResult {
-    /// As it should be.
+    /// All is as it should be.
     Fine,
     /// Worth knowing; nothing fails for it.
     Note,
@@ -14,15 +14,15 @@ pub enum CheckResult {
     Prevents,
 }
 
-/// One check.
+/// A check of the host.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// The thing that was checked.
     pub what: &'static str,
     /// How it ended.
     pub verdict: CheckResult,
-    /// What was found.
+    /// The finding, in words.
     pub found: String,
-    /// What to do; `null` if nothing.
+    /// The remedy; `null` if nothing is needed.
     pub remedy: Option<&'static str>,
 }

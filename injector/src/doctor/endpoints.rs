@@ -12,12 +12,12 @@ use crate::probe;
 use injector_core::config::{Config, Endpoint, Netns, Role};
 use injector_core::sample::{EndpointId, FailureCode, ProbeFailure};
 
-/// In so many other namespaces an endpoint is tried that does not answer where it is probed.
+/// The most other namespaces in which an endpoint is tried that does not answer where it is probed.
 const MOST_TRIED: usize = 16;
 /// How long a namespace's thread may take beyond the probe's own timeout.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// One endpoint, asked once.
+/// The result of asking an endpoint once.
 #[derive(Clone, Debug, Serialize)]
 pub struct EndpointCheck {
     /// `ingress@n1`.
@@ -30,7 +30,7 @@ pub struct EndpointCheck {
     pub error: Option<String>,
     /// The kind of that failure; `null` if it answered, or was not asked.
     pub code: Option<FailureCode>,
-    /// What to change; `null` if it answered.
+    /// The remedy; `null` if it answered.
     pub remedy: Option<String>,
 }
 
@@ -108,7 +108,7 @@ async fn once(config: &Config, index: usize, worker: &Worker) -> Result<Option<P
     asked.await.map(|sample| sample.failure).map_err(|error| Unasked::unanswered(error.to_string()))
 }
 
-/// Another namespace from which an endpoint answers: one that is no peer's home, if there is such a one.
+/// Another namespace from which an endpoint answers: one that is no peer's home, if there is any.
 async fn answers_from(config: &Config, index: usize, survey: &mut HostSurvey) -> Option<Option<Netns>> {
     let endpoint = &config.endpoints[index];
     // A command goes where it likes, and may do more than ask.

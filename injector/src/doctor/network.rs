@@ -1,4 +1,4 @@
-//! What a start with a config would attach to, and which links that would leave open.
+//! The interfaces that a start with a config would attach to, and the links that it would leave uncovered.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,20 +22,20 @@ use injector_core::model::PeerId;
 pub struct LocalPeerCheck {
     /// The peer.
     pub peer: String,
-    /// What it is known by.
+    /// The key of the config that identifies it, in words.
     pub by: String,
     /// Its processes now, each with its name.
     pub processes: Vec<String>,
     /// Why not all of its frames can be identified; `null` if they can.
     pub error: Option<String>,
-    /// What to do; `null` if nothing is needed.
+    /// The remedy; `null` if nothing is needed.
     pub remedy: Option<String>,
 }
 
-/// What a start would attach to, and what that covers.
+/// The interfaces that a start would attach to, and what they cover.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Network {
-    /// What keeps the daemon from starting with this config here, with the remedy; `null` if nothing does.
+    /// The reason why the daemon can't start with this config here, with the remedy; `null` if it can.
     pub error: Option<String>,
     /// The interfaces that it would attach to.
     pub targets: Vec<Target>,
@@ -43,11 +43,11 @@ pub struct Network {
     pub local: Vec<LocalPeerCheck>,
     /// Peers that are not found, or not wholly, and what to do.
     pub doubts: Vec<String>,
-    /// How far the links between the peers would be covered; `null` if that was not computed.
+    /// The coverage of the links between the peers; `null` if that was not computed.
     pub coverage: Option<CoverageSummary>,
 }
 
-/// Where the doctor looked, for what it tries next.
+/// The places that the doctor has read, for the checks after it.
 #[derive(Default)]
 pub(super) struct HostSurvey {
     pub spaces: Vec<Namespace>,
@@ -58,11 +58,11 @@ pub(super) struct HostSurvey {
 }
 
 impl HostSurvey {
-    /// A look into the containers that run, where others keep the daemon from starting: their endpoints can be asked all the
-    /// same.
+    /// Reads the containers that run, where others keep the daemon from starting: their endpoints can be
+    /// asked all the same.
     async fn inside(config: &Config, containers: &ContainerStates) -> Self {
         let mut workers = Workers::default();
-        // What can't be looked into is not found, and its endpoint is not asked.
+        // A container that can't be entered is not found, and its endpoint is not asked.
         let _ = workers.contain(containers).await;
         let netns = |container: &ContainerRef| Some(Netns::Container(container.clone()));
         let mut reading = FactsReading::new(&mut workers, true, &Listed::new()).await;
@@ -90,7 +90,7 @@ impl Network {
         self.error.is_some() || self.coverage.as_ref().is_some_and(|all| all.partly + all.not > 0)
     }
 
-    /// Looks, and attaches nothing.
+    /// Surveys the network as a start does, and attaches nothing.
     pub(super) async fn of(
         config: &Config,
         containers: Result<ContainerStates, String>,

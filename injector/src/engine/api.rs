@@ -27,10 +27,10 @@ const MOST_EVENT_BYTES: usize = 1 << 20;
 /// Why the engine says nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// No socket, or nobody who listens there.
+    /// There is no socket, or nobody listens there.
     #[error("no container engine answers: {0}")]
     Nobody(String),
-    /// It took too long.
+    /// The engine took too long.
     #[error("the container engine at {} does not answer within {:?}", .0.display(), PATIENCE)]
     Late(PathBuf),
     /// The exchange broke off.
@@ -38,10 +38,10 @@ pub enum EngineError {
     Broken {
         /// The socket.
         socket: PathBuf,
-        /// What was seen of it.
+        /// The fault that this end has seen.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It refuses.
+    /// The engine refuses the request.
     #[error("the container engine at {} answers {status} to {what}: {message}", socket.display())]
     Refused {
         /// The socket.
@@ -53,20 +53,20 @@ pub enum EngineError {
         /// Its words.
         message: String,
     },
-    /// Its answer is not what its API says.
+    /// The engine's answer is not of the form that its API has.
     #[error("the container engine at {} answers {what} with something else than expected: {source}", socket.display())]
     Unreadable {
         /// The socket.
         socket: PathBuf,
         /// The request.
         what: String,
-        /// What is wrong with it.
+        /// The parser's error.
         source: serde_json::Error,
     },
 }
 
 impl EngineError {
-    /// What to do about it.
+    /// The remedy.
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Nobody(_) => {
@@ -109,7 +109,7 @@ impl Api {
         Ok(items.into_iter().map(Listed::from).collect())
     }
 
-    /// One container; `None` if there is none of that id any more.
+    /// Inspects a container; `None` if there is none of that id any more.
     pub async fn inspect(&self, id: &str) -> Result<Option<Inspected>, EngineError> {
         match self.get::<Inspection>(&format!("/containers/{id}/json")).await {
             Ok(inspection) => Ok(Some(inspection.into())),
@@ -200,7 +200,7 @@ fn request(path: &str) -> Request<Empty<Bytes>> {
 /// The body of an answer, and what keeps its connection.
 type Stream = (Incoming, SendRequest<Empty<Bytes>>);
 
-/// What happens to containers, as it happens.
+/// The stream of containers' events.
 pub struct Events {
     api: Api,
     /// The head of the answer, on its way.

@@ -15,13 +15,13 @@ use injector_core::clock::MonoNs;
 use injector_core::config::ContainerRef;
 use injector_core::containers::ContainerStates;
 
-/// How long after the engine has ended it is looked for again.
+/// How long after the engine has ended it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// What is new of containers.
+/// News of containers.
 #[derive(Debug)]
 pub enum News {
-    /// They are so now.
+    /// The containers have these states now.
     Seen {
         /// When the news came.
         at: MonoNs,
@@ -33,7 +33,7 @@ pub enum News {
         /// Its socket, and why.
         why: String,
     },
-    /// It answers again.
+    /// The engine answers again.
     Back {
         /// Its socket.
         socket: String,
@@ -44,7 +44,7 @@ pub enum News {
 /// the thread's.
 ///
 /// # Errors
-/// There can't be one more thread, or runtime.
+/// There can't be a further thread, or runtime.
 pub fn follow<E: Send + 'static>(
     found: Found,
     guard: Guard,
@@ -76,7 +76,7 @@ struct Following {
     wanted: BTreeSet<ContainerRef>,
     /// The ids of the containers, as of the last answer.
     ids: BTreeMap<ContainerRef, String>,
-    /// What was reported last.
+    /// The states that were reported last.
     states: ContainerStates,
 }
 
@@ -118,7 +118,7 @@ impl Following {
     async fn report_changes(&mut self, at: MonoNs, report: &impl Fn(News)) -> Result<(), EngineError> {
         fault::here("engine/look");
         let (states, ids) = container_states(&self.api, &self.wanted, &self.ids).await?;
-        // One that is gone is known by its id no more; one that has ended still is.
+        // A container that is gone is known by its id no more; one that has ended still is.
         self.ids = ids;
         if states != self.states {
             self.states = states.clone();

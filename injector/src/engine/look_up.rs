@@ -12,7 +12,7 @@ use injector_core::containers::{self, ContainerStates, Listed, Trouble};
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// What the engine says of a config's containers.
+/// The engine's answer about a config's containers.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The engine that said it; `None` for a config without containers.
@@ -24,7 +24,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// For a config without containers.
+    /// The answer for a config without containers.
     pub const NOTHING: Self =
         Self { api: None, states: ContainerStates(BTreeMap::new()), ids: BTreeMap::new() };
 }
@@ -32,14 +32,14 @@ impl Found {
 /// Asks which containers a config means; each must be able to be a peer now.
 ///
 /// # Errors
-/// That no engine answers, or everything that is wrong with the containers; `file` is what errors call the config.
+/// No engine answers, or some containers can't be peers; `file` is what errors call the config.
 pub async fn look_up(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
     let found = inspect_all(config, file).await?;
     found.states.admit(config, file)?;
     Ok(found)
 }
 
-/// The same; some of them may be wrong.
+/// [`look_up`] without the check: some of the containers may be unfit to be peers.
 ///
 /// # Errors
 /// No engine answers; `file` is what the error calls the config.
@@ -59,10 +59,10 @@ pub async fn inspect_all(config: &Config, file: &str) -> Result<Found, ConfigErr
     })
 }
 
-/// The same; the calling thread waits.
+/// [`look_up`] on the calling thread, which waits.
 ///
 /// # Errors
-/// As of [`look_up`].
+/// The errors of [`look_up`].
 pub fn look_up_blocking(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
     if config.followed().is_empty() {
         return Ok(Found::NOTHING);
@@ -105,7 +105,7 @@ fn silent() -> EngineError {
 /// All containers that run, by their names, of the first engine that is there.
 ///
 /// # Errors
-/// None answers.
+/// No engine answers.
 pub async fn running(engine: &Engine) -> Result<ContainerStates, EngineError> {
     let api = Api::find(engine).await?;
     let all = api.list().await?;
@@ -121,7 +121,7 @@ const AT_ONCE: usize = 16;
 
 type Seen = (ContainerStates, BTreeMap<ContainerRef, String>);
 
-/// What the engine says of some containers now; `followed` are the ids that they had before.
+/// The engine's answer about some containers now; `followed` are the ids that they had before.
 pub(super) async fn container_states(
     api: &Api,
     wanted: &BTreeSet<ContainerRef>,
@@ -150,7 +150,7 @@ pub(super) async fn container_states(
 
 type Standing = Result<containers::Running, Trouble>;
 
-/// What the engine says of one container.
+/// The engine's answer about one container.
 async fn inspect(api: &Api, id: Result<String, Trouble>, is_followed: bool) -> Result<Standing, EngineError> {
     let id = match id {
         Ok(id) => id,
@@ -158,9 +158,10 @@ async fn inspect(api: &Api, id: Result<String, Trouble>, is_followed: bool) -> R
     };
     match api.inspect(&id).await {
         Ok(Some(inspected)) => Ok(containers::judge(inspected)),
-        // It is gone since it was listed.
+        // The container is gone since it was listed.
         Ok(None) => Ok(Err(Trouble::Unknown(Vec::new()))),
-        // Of a container that is followed, a refusal says nothing: it is where it was until the engine answers.
+        // A refusal says nothing about a container that is followed: it is where it was until the engine
+        // answers.
         Err(error @ EngineError::Refused { .. }) if !is_followed => {
             Ok(Err(Trouble::Unanswered(error.to_string())))
         }

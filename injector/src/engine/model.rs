@@ -1,4 +1,5 @@
-//! What is read of the engine's answers. Docker and Podman fill in different fields beside these, and leave some empty.
+//! The fields of the engine's answers that are read. Docker and Podman fill in different fields beside these,
+//! and leave some empty.
 
 use std::collections::BTreeMap;
 
@@ -71,20 +72,20 @@ fn plain(name: &str) -> String {
     name.strip_prefix('/').unwrap_or(name).to_owned()
 }
 
-/// What comes with an error.
+/// The body of an error.
 #[derive(Debug, Deserialize)]
 pub struct Message {
     pub message: String,
 }
 
-/// One event of `GET /events`.
+/// An event of `GET /events`.
 #[derive(Debug, Deserialize)]
 pub struct Event {
     #[serde(rename = "Action", default)]
     action: String,
 }
 
-/// What happens in or around containers that stay what they are.
+/// Events in or around containers that do not change them.
 const PASSING: [&str; 16] = [
     "attach",
     "checkpoint",

@@ -1,5 +1,5 @@
-//! What of a host could be peers: namespaces with an address of their own, guests behind taps, what is behind other
-//! ports of bridges, processes of one program. Pure.
+//! Candidates for peers on a host: namespaces with an address of their own, guests behind taps, hosts behind
+//! other ports of bridges, processes of one program. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,22 +13,22 @@ use crate::discovery::places::Namespace;
 use crate::netlink::{Kind, LinkFacts};
 use injector_core::config::{Listen, Netns};
 
-/// Where a candidate is.
+/// The home of a candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Home {
-    /// In this namespace.
+    /// The candidate is in this namespace.
     Space(Netns),
-    /// Behind this tap of the caller's namespace, alone.
+    /// The candidate is alone behind this tap of the caller's namespace.
     Guest(String),
-    /// Behind this port of the caller's namespace.
+    /// The candidate is behind this port of the caller's namespace.
     Port(String),
-    /// It is a process of the caller's namespace that listens on these.
+    /// A process of the caller's namespace that listens on these.
     Process(Vec<Listen>),
     /// The user says so.
     Named,
 }
 
-/// Something that could be a peer.
+/// A candidate for a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// A name that a config takes.
@@ -47,16 +47,16 @@ pub struct Candidate {
     pub doubt: Option<String>,
 }
 
-/// What was found.
+/// The candidates that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// In the order of their names.
+    /// The candidates in the order of their names.
     pub candidates: Vec<Candidate>,
-    /// What is there and can't be written, with what to do.
+    /// Things that exist and can't be written to a config, with what to do.
     pub notes: Vec<String>,
 }
 
-/// What of a host could be peers.
+/// The candidates of a host.
 pub fn candidates(host: &Host) -> Found {
     let mut found = Found::default();
     for space in &host.spaces {
@@ -143,7 +143,8 @@ fn inside(host: &Host, space: &Namespace, netns: &Netns) -> Option<Candidate> {
     })
 }
 
-/// What is behind taps and bridge ports of the caller's own namespace, unless it is in a namespace that was looked into.
+/// Adds the candidates behind taps and bridge ports of the caller's own namespace, unless they are in a
+/// namespace that was read.
 fn behind(own: &Namespace, found: &mut Found) {
     let known: BTreeSet<IpAddr> =
         found.candidates.iter().flat_map(|candidate| &candidate.addresses).copied().collect();
@@ -232,7 +233,7 @@ fn doubt_clients(candidates: &mut [Candidate]) {
     }
 }
 
-/// Where named namespaces look like a cluster, what is of another kind is more likely none of it.
+/// Where named namespaces form a likely cluster, candidates of another kind are probably no part of it.
 fn doubt_other_kinds(candidates: &mut [Candidate]) {
     let is_named =
         |candidate: &Candidate| matches!(candidate.home, Home::Space(Netns::Name(_) | Netns::Container(_)));
@@ -248,7 +249,8 @@ fn doubt_other_kinds(candidates: &mut [Candidate]) {
     }
 }
 
-/// What has addresses of its own can't be cut from processes that are known by their ports.
+/// Doubts processes that are known by their ports where other candidates have addresses of their own: the two
+/// can't be cut from each other.
 fn doubt_processes(candidates: &mut [Candidate]) {
     let is_process = |candidate: &Candidate| matches!(candidate.home, Home::Process(_));
     let others =
@@ -276,7 +278,7 @@ fn doubt_twins(candidates: &mut [Candidate]) {
     }
 }
 
-/// Names that a config takes: without what all likely peers' names begin with, and each once.
+/// Makes names that a config takes: without the common beginning of all likely peers' names, and each once.
 fn name(candidates: &mut [Candidate]) {
     let likely: Vec<&str> = candidates
         .iter()
@@ -305,7 +307,7 @@ fn name(candidates: &mut [Candidate]) {
     candidates.sort_by(|a, b| injector_core::model::natural(&a.name, &b.name));
 }
 
-/// What all names begin with, as far as the last separator in it.
+/// The common beginning of all names, up to the last separator in it.
 fn common<'a>(names: &[&'a str]) -> &'a str {
     let Some((first, rest)) = names.split_first() else { return "" };
     let mut end = first.len();
@@ -378,7 +380,8 @@ mod tests {
         }
     }
 
-    /// Which of some are doubted: `serving` and `idle` are namespaces that do and do not listen, `far` is one of a process.
+    /// Candidates that are doubted: `serving` and `idle` are namespaces that do and do not listen, `far` is
+    /// one of a process.
     #[test]
     fn clients_other_kinds_and_twins_are_doubted() {
         let serving = |name: &str, address: &str| Candidate {

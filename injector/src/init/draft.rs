@@ -8,7 +8,7 @@ use super::candidates::{Candidate, Home};
 use injector_core::config::{Listen, Netns};
 use injector_core::identity::shown_mac;
 
-/// What answers at a port.
+/// The kind of service that answers at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A 2xx on this path.
@@ -24,7 +24,7 @@ pub enum Kind {
 pub struct Service {
     /// The TCP port.
     pub port: u16,
-    /// What answers there; `None` if nothing did.
+    /// The kind of service that answers there; `None` if nothing did.
     pub kind: Option<Kind>,
     /// Where it was asked from; `None` is the daemon's own namespace.
     pub netns: Option<Netns>,
@@ -35,15 +35,15 @@ pub struct Service {
 pub struct Draft {
     /// The peers.
     pub peers: Vec<Candidate>,
-    /// What was found and is no peer.
+    /// Candidates that are no peers.
     pub others: Vec<Candidate>,
-    /// What else was found, in words.
+    /// Other findings, in words.
     pub notes: Vec<String>,
     /// Ports that all peers have.
     pub services: Vec<Service>,
     /// The ports of peers that have one each, by the peers' names.
     pub own: Vec<(String, Service)>,
-    /// Where an editor finds the config's schema.
+    /// The place where an editor finds the config's schema.
     pub schema: Option<String>,
     /// The socket of the engine, where it is not a usual one.
     pub engine: Option<PathBuf>,
@@ -183,7 +183,7 @@ fn listening(listen: Listen) -> String {
     }
 }
 
-/// One entry of `endpoints:`.
+/// Writes an entry of `endpoints:`.
 pub fn entry(name: &str, peers: &[&str], service: &Service) -> String {
     let port = service.port;
     let (probe, wire) = match service.kind.unwrap_or(Kind::Tcp) {

@@ -20,7 +20,7 @@ use crate::netns::{Identity, Listed, Workers};
 use injector_core::config::Netns;
 use injector_core::containers::ContainerStates;
 
-/// So many namespaces of processes are looked into that have no name.
+/// The most namespaces of processes without a name that are read.
 const MOST_UNNAMED: usize = 64;
 
 /// A service that listens.
@@ -32,15 +32,16 @@ pub struct Listener {
     pub port: u16,
 }
 
-/// What the host says of its network namespaces.
+/// The facts about a host's network namespaces.
 pub struct Host {
     /// The namespaces: the caller's own, the named ones, and those of processes.
     pub spaces: Vec<Namespace>,
-    /// What listens in them, loopback addresses left out.
+    /// The services that listen in them, loopback addresses left out.
     pub listeners: BTreeMap<Option<Netns>, BTreeSet<Listener>>,
     /// The processes that listen in the caller's own.
     pub serving: Vec<Serving>,
-    /// What namespaces without a name are called by those who run there.
+    /// A name for each namespace without one: its container's host name, or else the name of a program in
+    /// it.
     pub labels: BTreeMap<Netns, String>,
     /// The threads inside them.
     pub workers: Workers,
@@ -49,9 +50,9 @@ pub struct Host {
 /// Asks every network namespace that can be entered, those of the engine's containers by the containers' names.
 pub async fn inspect_host(containers: &ContainerStates) -> Host {
     let mut workers = Workers::default();
-    // What can't be entered is not listed.
+    // Containers that can't be entered are not listed.
     let _ = workers.contain(containers).await;
-    // What nobody can look at is not listed either.
+    // Named namespaces are left out too where nobody can list the names.
     let named = workers.listed(&Listed::new()).await.unwrap_or_default();
     let known = named.values().flatten().copied().chain(workers.containers().map(|(_, identity)| identity));
     let unnamed = unnamed(&known.collect());
@@ -108,7 +109,7 @@ fn label(pid: u32, program: String) -> String {
     host.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or(program)
 }
 
-/// What listens in the calling thread's namespace. Where the kernel does not say, nothing is proposed.
+/// The services that listen in the calling thread's namespace; none where the kernel does not list them.
 fn listening() -> BTreeSet<Listener> {
     let found = sockets::listening().unwrap_or_default().into_iter();
     let reachable = found.filter(|socket| !socket.address.is_loopback());

@@ -1,4 +1,5 @@
-//! Processes that share this machine's addresses and look like a cluster: several of one program, each with ports of its own.
+//! Processes that share this machine's addresses and may be a cluster: several of one program, each with
+//! ports of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,7 +17,7 @@ const FORWARDERS: [&str; 4] = ["docker-proxy", "rootlessport", "slirp4netns", "p
 pub struct Serving {
     /// Its id.
     pub id: u32,
-    /// Its parent's.
+    /// The id of its parent.
     pub parent: u32,
     /// Its program's name.
     pub name: String,
@@ -26,12 +27,12 @@ pub struct Serving {
     pub is_multipath: bool,
 }
 
-/// What could be a peer on this machine.
+/// A candidate for a peer on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// A name.
     pub name: String,
-    /// What it listens on, and no other server does.
+    /// Addresses and ports that it listens on, and no other server does.
     pub listens: Vec<Listen>,
     /// How that was found, in words.
     pub why: String,
@@ -39,7 +40,8 @@ pub struct Server {
     pub doubt: Option<String>,
 }
 
-/// The processes that listen in the caller's network namespace. Those that may not be looked at are left out.
+/// The processes that listen in the caller's network namespace. Processes whose sockets may not be read are
+/// left out.
 pub fn listening() -> Vec<Serving> {
     let Ok(own) = process::socket_cookie() else { return Vec::new() };
     let all = process::all().unwrap_or_default().into_iter();
@@ -58,7 +60,7 @@ pub fn listening() -> Vec<Serving> {
     all.filter(|stat| stat.id != INIT).filter_map(serving).collect()
 }
 
-/// Which of some processes could be peers: several of one program.
+/// The processes that could be peers: several of one program.
 pub fn servers(all: &[Serving]) -> Vec<Server> {
     let heads: Vec<&Serving> = all.iter().filter(|one| !is_worker(one, all)).collect();
     let mut programs: BTreeMap<&str, Vec<&Serving>> = BTreeMap::new();

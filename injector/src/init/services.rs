@@ -14,12 +14,12 @@ use crate::probe;
 use injector_core::config::{Config, Netns};
 use injector_core::sample::EndpointId;
 
-/// So many ports are tried.
+/// The most ports that are tried.
 const MOST_PORTS: usize = 8;
 /// How long one may take to answer, the namespace's thread included.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What is tried at a port, the most informative first.
+/// The kinds of probes that are tried at a port, the most informative first.
 const KINDS: [Kind; 4] = [Kind::Http("/"), Kind::Http("/health"), Kind::Grpc, Kind::Tcp];
 
 /// The ports that every peer listens on, as far as that can be seen.

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, inotify, openat, statat};
 use rustix::io::Errno;
 
-/// How deep units are looked for.
+/// The deepest level at which units are searched for.
 const DEEPEST: usize = 6;
 
-/// What a peer's cgroup is found by.
+/// The key by which a peer's cgroup is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CgroupName {
     /// Its path from the root.
@@ -118,8 +118,9 @@ impl Tree {
     }
 }
 
-/// Those of the units of one name that may be meant: a unit of the machine's own manager is within slices alone, one of a user's
-/// manager or of a container's is within the service or the scope that this runs in. The one that is known stays the first.
+/// The cgroups, of the units of one name, that may be meant: a unit of the machine's own manager is within
+/// slices alone, a unit of a user's manager or of a container's is within the service or the scope that this
+/// manager runs in. The cgroup that is known stays the first.
 fn best(mut found: Vec<Cgroup>, known: Option<&Cgroup>) -> Vec<Cgroup> {
     let beside_slices = |cgroup: &Cgroup| {
         let above = cgroup.path.parent().into_iter().flat_map(Path::components);

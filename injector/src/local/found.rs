@@ -1,4 +1,4 @@
-//! What a look at the processes of this machine found, or why nothing can be found.
+//! The result of a scan of this machine's processes, or why there can be none.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub enum Error {
         /// and another one.
         other: String,
     },
-    /// There were none in the config that the daemon was started with.
+    /// The config that the daemon was started with had no peers on this machine.
     #[error(
         "the daemon was started without peers on this machine, and has given up the right to follow them: restart it"
     )]
@@ -56,20 +56,20 @@ pub enum Error {
     Processes(std::io::Error),
 }
 
-/// What a look at the processes of this machine found.
+/// The result of a scan of this machine's processes.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// When the look before began: what is found for the first time may be so since then.
+    /// When the scan before began: what is found for the first time may be so since then.
     pub before: MonoNs,
-    /// When the look was over.
+    /// When the scan was over.
     pub at: MonoNs,
-    /// What was seen.
+    /// The processes of peers.
     pub observed: LocalProcesses,
     /// The sockets that had no owner until now, by peer.
     pub late: BTreeMap<PeerId, Late>,
 }
 
-/// Sockets that had no owner until a look found them.
+/// Sockets that had no owner until a scan found them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Late {
     /// How many.

@@ -1,5 +1,5 @@
-//! What the programs know of sockets and processes. A look that attaches nothing has no programs: then nothing is known, and
-//! nothing is labelled.
+//! The programs' knowledge of sockets and processes. A scan that attaches nothing has no programs: then
+//! nothing is known, and nothing is labelled.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,5 +1,6 @@
-//! Peers on this machine: processes that share its addresses. Programs give each socket its owner when it is made, and on
-//! `lo` name frames by that; what was there before is looked for, once the programs are attached.
+//! Peers on this machine: processes that share its addresses. Programs give each socket its owner when it is
+//! made, and on `lo` name frames by that. A scan finds the sockets that are older than the programs, once
+//! these are attached.
 
 mod cgroups;
 mod found;
@@ -35,16 +36,16 @@ pub fn spaces(config: &Config) -> BTreeMap<Option<Netns>, SpaceId> {
     config.local_spaces().into_iter().zip((1..).map(SpaceId)).collect()
 }
 
-/// What gives sockets their owners. The programs go with it.
+/// The programs that give sockets their owners, and the scanner. The programs are detached with it.
 pub struct LocalPeers {
-    /// The thread that looks: it may look at others' processes.
+    /// The thread that scans: it may read others' processes.
     worker: Worker,
     scanner: Arc<Mutex<Scanner>>,
-    /// Whether a look is on its way that has not begun.
+    /// Whether a scan is asked for that has not begun.
     is_asked: Arc<AtomicBool>,
     /// The threads in the namespaces of peers.
     spaces: Vec<(SpaceId, Worker)>,
-    /// Whose ports are,
+    /// The owners of ports,
     ports: LocalPorts,
     /// in which namespaces.
     namespaces: BTreeMap<Identity, SpaceId>,
@@ -55,7 +56,7 @@ impl LocalPeers {
     /// this machine.
     ///
     /// # Errors
-    /// What this host lacks: nothing stays attached then.
+    /// This host lacks something: nothing stays attached then.
     pub async fn start(
         config: &Config,
         object: &Object,
@@ -70,7 +71,7 @@ impl LocalPeers {
         let cgroup = cgroup.ok_or(Error::Started)?;
         let (cookies, namespaces) = identified(&spaces, workers).await?;
         let listens = listens(config, &spaces);
-        // First the programs: what is made from here on has its owner, and what was before is found by the look.
+        // The programs come first: they give later sockets their owners, and the scan finds earlier ones.
         let hooks = LocalHooks::attach(object, cgroup, &cookies, &listens)?;
         let ports = hooks.ports(object)?;
         let tree = cgroups::reopen(cgroup).and_then(cgroups::Tree::new).map_err(Error::Cgroups)?;
@@ -127,10 +128,10 @@ impl LocalPeers {
         began.map_err(|error| Error::Cgroups(error.into()))
     }
 
-    /// Looks at the processes again; `report` is called with when that began, and what was found.
+    /// Scans the processes again; `report` is called with when the scan began, and its result.
     ///
     /// # Errors
-    /// The thread that looks has ended.
+    /// The thread that scans has ended.
     pub fn scan(
         &self,
         report: impl FnOnce(MonoNs, Result<Found, Error>) + Send + 'static,
@@ -141,7 +142,7 @@ impl LocalPeers {
         let (scanner, is_asked) = (Arc::clone(&self.scanner), Arc::clone(&self.is_asked));
         let spaces = self.spaces.clone();
         let asked = self.worker.spawn(move || async move {
-            // What comes from here on calls for another look.
+            // A request from here on calls for another scan.
             is_asked.store(false, Ordering::SeqCst);
             let begun = MonoNs::now();
             crate::fault::here("local/look");
@@ -160,11 +161,11 @@ impl Drop for LocalPeers {
     }
 }
 
-/// Looks at all processes, and doubts peers on whose ports something listens that no process was found to have.
+/// Scans all processes, and doubts peers on whose ports something listens that no process was found to have.
 async fn scan(scanner: &Mutex<Scanner>, spaces: &[(SpaceId, Worker)]) -> Result<Found, Error> {
     let before = listening(spaces).await;
     let mut found = scanner.lock().unwrap_or_else(PoisonError::into_inner).scan()?;
-    // What came or went meanwhile may have been missed.
+    // A socket that was opened or closed meanwhile may have been missed.
     let mut stayed = listening(spaces).await;
     stayed.retain(|socket| before.contains(socket));
     scanner.lock().unwrap_or_else(PoisonError::into_inner).doubt_unseen(&stayed, &mut found.observed);
@@ -197,10 +198,10 @@ async fn threads(
     Ok(threads)
 }
 
-/// Looks at processes as a start does, and attaches nothing. `None` if the config has no peers on this machine.
+/// Scans processes as a start does, and attaches nothing. `None` if the config has no peers on this machine.
 ///
 /// # Errors
-/// What would keep the daemon from starting.
+/// The reason why the daemon could not start.
 pub async fn preview(config: &Config, workers: &mut Workers) -> Result<Option<Found>, Error> {
     let spaces = spaces(config);
     if spaces.is_empty() {
@@ -214,7 +215,7 @@ pub async fn preview(config: &Config, workers: &mut Workers) -> Result<Option<Fo
     Ok(Some(scan(&Mutex::new(scanner), &spaces).await?))
 }
 
-/// The namespaces of peers by their cookies, and by what their names stand for.
+/// The namespaces of peers by their cookies, and by what their names refer to.
 type Identified = (BTreeMap<u64, SpaceId>, BTreeMap<Identity, SpaceId>);
 
 async fn identified(

@@ -22,7 +22,7 @@ const MPTCP: libc::c_int = 262;
 pub struct Stat {
     /// Its id.
     pub id: u32,
-    /// Its parent's.
+    /// The id of its parent.
     pub parent: u32,
     /// Its name.
     pub name: String,
@@ -53,14 +53,14 @@ impl Stat {
     }
 }
 
-/// One process; `None` if there is none.
+/// Reads the state of a process; `None` if there is none.
 pub fn stat(id: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The name, in parentheses, may hold spaces and parentheses itself.
     let (head, rest) = text.rsplit_once(") ")?;
     let name = head.split_once('(')?.1.to_owned();
     let fields: Vec<&str> = rest.split(' ').collect();
-    // What follows the name is field 3 of the line.
+    // The word after the name is field 3 of the line.
     let field = |number: usize| fields.get(number - 3).copied();
     let threads: u32 = field(20)?.parse().ok()?;
     Some(Stat {
@@ -84,7 +84,7 @@ pub fn own_descriptors(id: u32) -> Option<u32> {
         let order = unsafe { libc::syscall(libc::SYS_kcmp, id, thread, FILES, 0, 0) };
         order > 0
     };
-    // One that is just ending has none for a moment.
+    // A thread that is just ending has no descriptors for a moment.
     let stays = |thread: &u32| {
         differs(*thread) && {
             std::thread::sleep(Duration::from_millis(5));
@@ -100,7 +100,7 @@ pub struct SocketCopy {
     pub fd: OwnedFd,
     /// The number of its inode, by which other tables of the kernel name it.
     pub inode: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// The cookie of its network namespace.
     pub cookie: u64,
@@ -127,7 +127,7 @@ pub enum Kind {
 /// meanwhile is no fault.
 ///
 /// # Errors
-/// They may not be looked at.
+/// The descriptors of the process may not be read.
 pub fn sockets(id: u32, mut take: impl FnMut(SocketCopy) -> io::Result<()>) -> io::Result<()> {
     let gone = |error: &io::Error| {
         error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
@@ -148,7 +148,7 @@ pub fn sockets(id: u32, mut take: impl FnMut(SocketCopy) -> io::Result<()>) -> i
         let inode = match fs::read_link(entry.path()) {
             Ok(target) => target.to_str().and_then(inode_of),
             Err(error) if gone(&error) => None,
-            // What the kernel says of one that has ended, too.
+            // The kernel gives this error for a process that has ended, too.
             Err(_) if stat(id).is_none() => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -184,7 +184,7 @@ fn inode_of(target: &str) -> Option<u64> {
     target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// What a descriptor is, if it is a socket with ports.
+/// The socket that a descriptor refers to, if it has ports.
 fn held(fd: OwnedFd, inode: u64) -> io::Result<Option<SocketCopy>> {
     let domain = socket_domain(&fd)?;
     if domain != AddressFamily::INET && domain != AddressFamily::INET6 {

@@ -1,4 +1,5 @@
-//! A look at the processes of this machine: who listens on the ports of the config, and whose sockets have no owner yet.
+//! Scans the processes of this machine: who listens on the ports of the config, and whose sockets have no
+//! owner yet.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,10 +28,10 @@ const INIT: u32 = 1;
 const MULTIPATH: &str = "multipath TCP, where the kernel's own sockets send and receive";
 const NO_MULTIPATH: &str = "turn that off (GODEBUG=multipathtcp=0 for a program in Go)";
 
-/// What looks, and what it has found before.
+/// The scanner, and what its last scan found.
 pub struct Scanner {
     labels: Labels,
-    /// When the last look began.
+    /// When the last scan began.
     before: Option<MonoNs>,
     spaces: BTreeMap<u64, SpaceId>,
     listens: Vec<(SpaceId, Listen, PeerId)>,
@@ -38,7 +39,7 @@ pub struct Scanner {
     processes: Vec<(u32, PeerId, Option<u64>)>,
     /// Peers that are known by a cgroup.
     cgroups: Vec<ByCgroup>,
-    /// The sockets of processes that the last look found on ports of the config, by their inodes.
+    /// The sockets of processes that the last scan found on ports of the config, by their inodes.
     seen: BTreeSet<u64>,
     tree: Tree,
     peers: Vec<PeerId>,
@@ -55,21 +56,21 @@ struct ByCgroup {
     others: Vec<Cgroup>,
 }
 
-/// What one pass saw.
+/// The findings of one pass.
 #[derive(Default)]
 struct Pass {
     /// The peers whose ports a process listens on.
     holders: BTreeMap<u32, BTreeSet<PeerId>>,
     /// The processes that have a socket at such a port, also if it does not listen.
     at_ports: BTreeSet<u32>,
-    /// Their sockets, by their inodes.
+    /// The sockets of these processes, by their inodes.
     seen: BTreeSet<u64>,
     /// Sockets that had no owner until now.
     late: BTreeMap<PeerId, Late>,
     doubts: BTreeMap<PeerId, Doubt>,
     /// Sockets whose port others may have too.
     shared: SharedPorts,
-    /// A process whose sockets may not be looked at, and why.
+    /// A process whose sockets may not be read, and why.
     closed: Option<(Process, io::Error)>,
 }
 
@@ -136,7 +137,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Looks until a pass finds nothing new.
+    /// Scans until a pass finds nothing new.
     pub fn scan(&mut self) -> Result<Found, Error> {
         let begun = MonoNs::now();
         let before = self.before.unwrap_or(begun);
@@ -274,7 +275,7 @@ impl Scanner {
         pass: &mut Pass,
     ) -> Result<(), LocalError> {
         if self.labels.owner(&held.fd)?.is_none() && self.labels.give(&held.fd, peer)? {
-            // The process had none before it started, and none at the last look.
+            // The process had none before it started, and none at the last scan.
             let from = self.before.map_or(MonoNs(0), |before| before.max(stat.started_at()));
             Late { count: 1, from }.add_to(pass.late.entry(peer));
         }
@@ -288,7 +289,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Whose processes are: by their ports, by what the programs saw, or by their parents.
+    /// The owners of processes: by their ports, by what the programs saw, or by their parents.
     fn owners(
         &mut self,
         all: &[Stat],
@@ -345,13 +346,14 @@ impl Scanner {
             }
         }
         for stat in all.iter().filter(|stat| given.contains(&stat.id)) {
-            // It ended before the programs knew it, and they would know what comes after it by its id.
+            // A process that ended before the programs knew it: they would know the next process with its id
+            // as a peer's.
             if process::stat(stat.id).is_none_or(|now| now.started != stat.started) {
                 self.labels.take_process(stat.id)?;
             }
         }
         owners.retain(|process, _| parents.contains_key(process));
-        // These the programs name by their cgroup, as long as they are in it.
+        // The programs name these processes by their cgroup, as long as they are in it.
         for (process, peer) in members {
             owners.entry(*process).or_insert(OwnerId::Peer(*peer));
         }
@@ -368,14 +370,14 @@ impl Scanner {
                 continue;
             };
             self.labels.take_process(process)?;
-            // It may have come back to a port since its sockets were looked at.
+            // The process may have come back to a port since its sockets were read.
             each_socket(stat, seen, |held, seen| self.listener(stat, held, seen))?;
         }
         Ok(known)
     }
 
-    /// Doubts peers on whose ports sockets listen that no process was found to have. `listening` are those that listened
-    /// before the last look and after it.
+    /// Doubts peers on whose ports sockets listen that no process was found to have. `listening` are the
+    /// sockets that listened before the last scan and after it.
     pub fn doubt_unseen(&self, listening: &[(SpaceId, ListeningSocket)], observed: &mut LocalProcesses) {
         for (space, socket) in listening {
             let address = Some(socket.address).filter(|address| !address.is_unspecified());
@@ -414,7 +416,8 @@ impl Scanner {
             return Ok(());
         }
         match self.labels.owner(&held.fd)? {
-            // It was inherited or handed over, and its frames are named after whose it was.
+            // The socket was inherited or handed over, and its frames are named after the peer that had it
+            // first.
             Some(OwnerId::Peer(other)) if other != peer => {
                 let (mine, theirs) = (self.names.name(peer), self.names.name(other));
                 let why = format!(
@@ -427,7 +430,7 @@ impl Scanner {
                 }
                 Ok(())
             }
-            // Its process's ports are of several peers, which is said of the process.
+            // The process's ports are of several peers, which is reported for the process.
             Some(OwnerId::Several) => Ok(()),
             _ => self.give(space, held, peer, stat, pass),
         }
@@ -511,7 +514,7 @@ impl ByCgroup {
     }
 }
 
-/// Doubts peers that have a process not all of whose sockets can be looked at.
+/// Doubts peers that have a process not all of whose sockets can be read.
 fn doubt_unreadable(all: &[Stat], owners: &BTreeMap<u32, OwnerId>, pass: &mut Pass) {
     for stat in all {
         let Some(OwnerId::Peer(peer)) = owners.get(&stat.id) else { continue };
@@ -543,7 +546,7 @@ fn shown(all: &[Stat], process: u32) -> String {
     stat.map_or_else(|| process.to_string(), |stat| format!("{process} ({})", stat.name))
 }
 
-/// Hands each socket of a process to `take`. A process that may not be looked at is noted in `pass`.
+/// Hands each socket of a process to `take`. A process whose sockets may not be read is noted in `pass`.
 fn each_socket(
     stat: &Stat,
     pass: &mut Pass,
@@ -557,7 +560,7 @@ fn each_socket(
     if let Some(error) = failed {
         return Err(error.into());
     }
-    // It is no peer's, and what it opens for a service is found in the service too.
+    // The process is no peer's, and the sockets that it opens for a service are found in the service too.
     if let Err(error) = looked
         && stat.id != INIT
     {

@@ -1,5 +1,5 @@
-//! Ports that several sockets have (`SO_REUSEPORT`): among those of one peer, a look-up finds the right peer; among those
-//! of several, it need not. Pure.
+//! Ports that several sockets have (`SO_REUSEPORT`): among those of one peer, a lookup finds the right peer;
+//! among those of several, it need not. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ impl SharedPorts {
     /// The ports that peers share with each other, or with who is no peer.
     pub fn mixed(&self, owner: impl Fn(u32) -> Option<PeerId>) -> Vec<Mixed> {
         let mixed = |(port, sockets): (&Port, &BTreeMap<u64, BTreeSet<u32>>)| {
-            // What a peer's process holds is the peer's, whoever else has it.
+            // A socket that a peer's process holds is the peer's, whoever else has it.
             let of = |holders: &BTreeSet<u32>| {
                 let of_peer = holders.iter().find_map(|process| Some((Some(owner(*process)?), *process)));
                 of_peer.or_else(|| Some((None, *holders.first()?)))
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_port_of_several_owners_is_found_and_one_peers_is_not() {
         assert_eq!(mixed(&[(1, 10), (2, 11), (3, 10)]), []);
-        // One socket that who starts the peer has too.
+        // A socket that the process which starts the peer has too.
         assert_eq!(mixed(&[(1, 10), (1, 5)]), []);
         let owners = BTreeMap::from([(Some(PeerId(1)), 10), (Some(PeerId(2)), 20)]);
         assert_eq!(mixed(&[(1, 10), (2, 20)]), [Mixed { port: PORT, owners }]);

@@ -14,7 +14,7 @@ const GET: u16 = SUBSYSTEM | 1;
 const OPENING: u16 = 1;
 const ANSWERING: u16 = 2;
 const STATUS: u16 = 3;
-/// Of the status: the source is replaced,
+/// Flags of the status: the source is replaced,
 const SOURCE: u32 = 1 << 4;
 /// or the destination.
 const DESTINATION: u32 = 1 << 5;
@@ -32,11 +32,11 @@ pub type End = (IpAddr, u16);
 /// A connection with another address or port at one end than at the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Flow {
-    /// Who opened it,
+    /// The end that opened it,
     pub opener: End,
     /// and to where.
     pub asked: End,
-    /// Who answers,
+    /// The end that answers,
     pub server: End,
     /// and to where.
     pub answered: End,
@@ -81,7 +81,7 @@ fn flow(body: &[u8]) -> Option<Flow> {
     (opener != answered || asked != server).then_some(Flow { opener, asked, server, answered })
 }
 
-/// From where to where packets of one direction go.
+/// The sender and the receiver of packets of one direction.
 fn ends(tuple: &[u8]) -> Option<(End, End)> {
     let (addresses, protocol) = (find(tuple, TUPLE_ADDRESSES)?, find(tuple, TUPLE_PROTOCOL)?);
     if find(protocol, PROTOCOL)?.first() != Some(&TCP) {

@@ -1,5 +1,5 @@
-//! Lists of rtnetlink, read to their end. A list that changed while it was read may lack entries that were there all the
-//! time, and says so in a flag that rtnetlink's own requests do not look at.
+//! Lists of rtnetlink, read to their end. A list that changed while it was read may lack entries that were
+//! there all the time, and says so in a flag that rtnetlink's own requests do not check.
 
 use std::num::NonZeroI32;
 
@@ -28,7 +28,7 @@ pub async fn read(handle: &Handle, question: RouteNetlinkMessage) -> Result<Vec<
             match answer.payload {
                 NetlinkPayload::InnerMessage(message) => found.push(message),
                 NetlinkPayload::Error(error) => return Err(Error::NetlinkError(error)),
-                // Some of it was lost.
+                // A part of the answer was lost.
                 NetlinkPayload::Overrun(_) => is_interrupted = true,
                 _ => {}
             }
@@ -40,7 +40,7 @@ pub async fn read(handle: &Handle, question: RouteNetlinkMessage) -> Result<Vec<
     Err(error(std::io::Error::from_raw_os_error(libc::EINTR)))
 }
 
-/// What the system answered, as an error of this library.
+/// Makes an error of this library of the system's.
 pub fn error(source: std::io::Error) -> Error {
     let mut error = ErrorMessage::default();
     error.code = NonZeroI32::new(-source.raw_os_error().unwrap_or(libc::EIO));

@@ -13,7 +13,7 @@ use super::nat::Nat;
 use super::nexthops::{self, NextHops};
 use super::{LinkFacts, dump, links, networks};
 
-/// What one namespace knows.
+/// The facts about one namespace.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// Its interfaces.
@@ -32,18 +32,18 @@ pub struct Facts {
     pub ports: Vec<([u8; 6], u32)>,
     /// Whether it passes others' packets on.
     pub forwards: bool,
-    /// What its rules do to the addresses of packets. They are read apart: see [`super::nat::read`].
+    /// The effect of its rules on the addresses of packets. They are read apart: see [`super::nat::read`].
     pub nat: Arc<Nat>,
 }
 
 /// A way out of a namespace; a route over several ways is several of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Where to.
+    /// The destination.
     pub net: IpNet,
-    /// Through which interface.
+    /// The interface, by its index.
     pub index: u32,
-    /// Over which next hop; `None` if the destination is on the link itself.
+    /// The next hop; `None` if the destination is on the link itself.
     pub gateway: Option<IpAddr>,
 }
 

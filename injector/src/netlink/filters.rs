@@ -17,17 +17,17 @@ const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 const TCA_BPF_ID: u16 = 11;
 
-/// Where a filter hangs: ingress or egress of the clsact qdisc.
+/// The side that a filter is on: ingress or egress of the clsact qdisc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// What comes in.
+    /// Packets that the interface receives.
     Ingress,
-    /// What goes out.
+    /// Packets that the interface sends.
     Egress,
 }
 
 impl Side {
-    /// Both.
+    /// Both sides.
     pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
 
     fn parent(self) -> u32 {
@@ -57,7 +57,7 @@ pub struct Filter {
 
 /// A filter to be made: a program that answers what happens to the packet.
 pub struct NewFilter<'a> {
-    /// Where.
+    /// The side.
     pub side: Side,
     /// Its priority, and
     pub priority: u16,
@@ -91,7 +91,7 @@ impl NewFilter<'_> {
         (libc::RTM_NEWTFILTER, body)
     }
 
-    /// What names it to [`Tc::remove_all`].
+    /// The filter that names it to [`Tc::remove_all`].
     pub fn made(&self) -> Filter {
         Filter {
             side: self.side,
@@ -107,9 +107,9 @@ impl NewFilter<'_> {
 /// Whether the qdisc that filters hang in is made with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qdisc {
-    /// It is there.
+    /// The qdisc is there already.
     Found,
-    /// It is made.
+    /// The qdisc is made.
     Made,
 }
 

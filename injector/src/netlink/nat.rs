@@ -27,7 +27,7 @@ const POSTROUTING: u32 = 4;
 
 const RULE_TABLE: u16 = 1;
 
-/// What a namespace does to the addresses of packets that it passes on.
+/// The rules by which a namespace changes the addresses of packets that it passes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nat {
     /// The rules that give packets another destination address.
@@ -45,9 +45,9 @@ pub struct Nat {
 pub struct Dnat {
     /// Where it is, as `chain ip nat PREROUTING of nftables`.
     pub name: String,
-    /// Which address.
+    /// The new address.
     pub to: Target,
-    /// What it asks of packets; `None` where that is not known.
+    /// The rule's conditions; `None` where they are not known.
     pub rule: Option<Rule>,
 }
 
@@ -81,7 +81,7 @@ impl Nat {
     }
 }
 
-/// What nftables has; nothing where the kernel has no nftables.
+/// The rules of nftables; none where the kernel has no nftables.
 fn nftables() -> io::Result<Nat> {
     Ok(unchanged(rules)?.unwrap_or_default())
 }
@@ -99,7 +99,7 @@ fn rules(socket: &RawSocket) -> io::Result<Nat> {
         let mut question = vec![family, 0, 0, 0];
         question.extend(attribute(RULE_TABLE, &[table.as_bytes(), &[0]].concat()));
         let mut is_cut_short = false;
-        // They are parsed later: the longer the list takes, the likelier it changes meanwhile.
+        // The rules are parsed later: the longer the list takes, the likelier it changes meanwhile.
         let rules = socket.dump_while(GET_RULE, &question, |rules: &mut Vec<Vec<u8>>, kind, body| {
             is_cut_short = rules.len() == left;
             if kind == NEW_RULE && !is_cut_short {
@@ -134,7 +134,7 @@ type ChainKey = (u8, String, String);
 struct Chains {
     /// The tables that have a chain of NAT for packets that arrive or leave. The chains that it calls are in the same table.
     tables: BTreeSet<(u8, String)>,
-    /// Of these, those for packets that arrive,
+    /// The tables among these for packets that arrive,
     arriving: BTreeSet<(u8, String)>,
     /// and the chains for packets that leave.
     leaving: BTreeSet<ChainKey>,

@@ -4,14 +4,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-/// What asks for the size of a table.
+/// The request for the size of a table.
 const GET_INFO: libc::c_int = 64;
 /// The answer: a name of 32 bytes, the hooks as bits, two numbers for each of five hooks, the count of rules, their size.
 const INFO_LENGTH: usize = 84;
 const INFO_HOOKS: usize = 32;
 const INFO_RULES: usize = 76;
 
-/// What a namespace has of it.
+/// The rules of NAT of a namespace that are not in nftables.
 #[derive(Debug, Default)]
 pub struct Elsewhere {
     /// The servers that IPVS sends packets on to by their own addresses.
@@ -20,7 +20,7 @@ pub struct Elsewhere {
     pub unread: Vec<String>,
 }
 
-/// What the calling thread's namespace has.
+/// Reads these rules of the calling thread's namespace.
 pub fn read() -> Elsewhere {
     let mut found = Elsewhere::default();
     for (file, name, family, level) in [

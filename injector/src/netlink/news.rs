@@ -1,4 +1,4 @@
-//! What the kernel reports about a namespace as it happens.
+//! The kernel's notifications about a namespace.
 
 use std::io;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use injector_core::clock::MonoNs;
 /// How long after its notifications have ended a topic is subscribed to again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What a subscription to a namespace reports.
+/// A report of a subscription to a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// An interface is new, or changed.
@@ -43,24 +43,25 @@ pub enum News {
     Chains,
     /// Rules that give packets another destination came or went.
     Nat,
-    /// Notifications were lost: everything has to be looked at.
+    /// Notifications were lost: everything has to be read again.
     Overrun,
     /// There are no notifications any more, and why: changes are not noticed until they come again, which is an overrun.
     Ended(String),
 }
 
-/// What is subscribed to.
+/// The subject of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
     /// Interfaces, and the queueing disciplines and filters on them.
     Links,
     /// Where addresses live: neighbours, bridge ports, routes, local addresses.
     Places,
-    /// What shows that something of a peer's is elsewhere too: interfaces with their MAC addresses, routes, local addresses.
+    /// Facts that show that something of a peer's is elsewhere too: interfaces with their MAC addresses,
+    /// routes, local addresses.
     Others,
-    /// Of interfaces, what [`Topic::Others`] leaves out.
+    /// The facts about interfaces that [`Topic::Others`] leaves out.
     Filters,
-    /// The same of where addresses live.
+    /// The facts about where addresses live that [`Topic::Others`] leaves out.
     Neighbours,
     /// Chains of nftables on devices, and rules of NAT.
     Chains,
@@ -116,7 +117,7 @@ pub fn follow(topic: Topic, mut report: impl FnMut(MonoNs, News) -> bool + 'stat
                 }
             };
             tracing::info!(?topic, "changes are noticed again");
-            // Whatever is found to have happened may have happened at any time since.
+            // A change that is found now may have happened at any time since.
             if !report(since, News::Overrun) {
                 return;
             }
@@ -126,7 +127,7 @@ pub fn follow(topic: Topic, mut report: impl FnMut(MonoNs, News) -> bool + 'stat
 
 /// Why a topic is not followed any more.
 enum Ended {
-    /// Nobody wants its news.
+    /// The receiver of the news is gone.
     Unwanted,
     /// There are no more notifications.
     Failed(String),

@@ -22,10 +22,10 @@ const GATEWAY: u16 = 6;
 /// How long a member of a group is: its id, and what is not needed here.
 const MEMBER: usize = 8;
 
-/// Of a route: the object that it uses.
+/// The attribute of a route that names the object which it uses.
 const OF_ROUTE: u16 = 30;
 
-/// Through which device, and over which gateway if the destination is not on its link.
+/// The device of a next hop, and its gateway if the destination is not on the device's link.
 pub type Hop = (u32, Option<IpAddr>);
 
 /// The next hops of a namespace that are objects.
@@ -36,7 +36,7 @@ pub struct NextHops {
 }
 
 impl NextHops {
-    /// Those of the calling thread's namespace.
+    /// Reads the next hops of the calling thread's namespace.
     pub fn read() -> io::Result<Self> {
         let socket = RawSocket::open(libc::NETLINK_ROUTE)?;
         socket.dump(GET, &[0; HEADER], |found: &mut Self, kind, body| {

@@ -40,10 +40,11 @@ impl EgressChain {
     }
 }
 
-/// What changed in nftables.
+/// A change in nftables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A chain was added to the egress of devices. It is handed over, since it may be gone when it is looked for.
+    /// A chain was added to the egress of devices. The event carries the chain, which may be gone when the
+    /// chains are listed.
     Egress(EgressChain),
     /// Chains on devices came or went.
     Chains,
@@ -65,7 +66,7 @@ pub fn egress_chains() -> io::Result<Vec<EgressChain>> {
     found.map(Option::unwrap_or_default)
 }
 
-/// What changes in the calling thread's namespace.
+/// The stream of changes in the calling thread's namespace.
 pub struct ChangeStream {
     /// `None` where the kernel has no nftables: nothing changes.
     socket: Option<AsyncFd<RawSocket>>,
@@ -100,7 +101,7 @@ impl ChangeStream {
     }
 }
 
-/// What a socket has been notified of.
+/// The changes that a socket has been notified of.
 fn changes(socket: &RawSocket) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut is_translated = false;
@@ -118,7 +119,7 @@ fn changes(socket: &RawSocket) -> Vec<Change> {
         }
     });
     if read.is_err() {
-        // Some were lost.
+        // Some notifications were lost.
         changes.push(Change::Chains);
         is_translated = true;
     }
@@ -140,7 +141,7 @@ fn egress(body: &[u8]) -> Option<EgressChain> {
                         HOOK_DEVICE => devices.push(text(payload)),
                         HOOK_DEVICES => {
                             for (kind, device) in attributes(payload) {
-                                // Of Linux 6.16 and 6.17, that no zero ends it marks a prefix.
+                                // In Linux 6.16 and 6.17, a missing zero at the end marks a prefix.
                                 let is_prefix = kind == DEVICE_PREFIX || device.last() != Some(&0);
                                 let names = if is_prefix { &mut prefixes } else { &mut devices };
                                 names.push(text(device));

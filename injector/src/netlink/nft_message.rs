@@ -1,4 +1,4 @@
-//! What messages of nftables about chains have in common.
+//! The parts that messages of nftables about chains share.
 
 use std::io;
 
@@ -29,7 +29,7 @@ pub fn is_absent(error: &io::Error) -> bool {
 /// has no nftables.
 ///
 /// # Errors
-/// What `read` answers; `Interrupted` if something changed each time.
+/// The error of `read`; `Interrupted` if something changed each time.
 pub fn unchanged<T>(mut read: impl FnMut(&RawSocket) -> io::Result<T>) -> io::Result<Option<T>> {
     for _ in 0..DUMPS {
         let asked = RawSocket::open(libc::NETLINK_NETFILTER)

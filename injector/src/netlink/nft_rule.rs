@@ -34,7 +34,7 @@ const DESTINATION: u32 = 1;
 const TARGET_NAME: u16 = 1;
 const TARGET_REVISION: u16 = 2;
 const TARGET_INFO: u16 = 3;
-/// Of the flags of a range: it has addresses.
+/// The flag of a range that has addresses.
 const MAP_ADDRESSES: u32 = 1;
 
 /// The base of a load that begins at the IP header.
@@ -51,18 +51,18 @@ pub struct Rule {
     pub table: String,
     /// and the chain.
     pub chain: String,
-    /// What it does, in its order.
+    /// The steps of the rule, in their order.
     pub steps: Vec<Step>,
 }
 
-/// What a rule does with a packet, one thing after the other; a packet that does not match leaves the rule.
+/// The steps of a rule for a packet, one after the other; a packet that does not match leaves the rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Takes something of the packet into a register.
     Load {
         /// Where its bytes go.
         to: usize,
-        /// What.
+        /// The value.
         what: Loaded,
     },
     /// Takes bits out of a register.
@@ -80,12 +80,12 @@ pub enum Step {
     Compare {
         /// Where its bytes are.
         from: usize,
-        /// How.
+        /// The comparison.
         how: Comparison,
         /// With what.
         value: Vec<u8>,
     },
-    /// Something that is not read: it may match, and may write to any register.
+    /// A step that is not read: it may match, and may write to any register.
     Doubt,
     /// Ends the rule.
     Verdict(Verdict),
@@ -95,7 +95,7 @@ pub enum Step {
     Source(Target),
 }
 
-/// What a rule takes of a packet.
+/// The part of a packet that a rule reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loaded {
     /// Bytes of the IP header.
@@ -122,7 +122,7 @@ pub enum Loaded {
 /// How bytes are compared: as a number in the network's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// They are the same,
+    /// The bytes are the same,
     Same,
     /// another,
     Other,
@@ -136,35 +136,35 @@ pub enum Comparison {
     AtLeast,
 }
 
-/// What happens to a packet that matches.
+/// The next step for a packet that matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is looked at no more: accepted or dropped.
+    /// No further rule is applied to the packet: it is accepted or dropped.
     End,
-    /// It goes to the next rule.
+    /// The packet goes to the next rule.
     Next,
-    /// It passes a chain and comes back,
+    /// The packet passes a chain and comes back,
     Jump(String),
     /// or does not come back here.
     Goto(String),
-    /// It goes back to the chain that called this one.
+    /// The packet goes back to the chain that called this one.
     Return,
 }
 
 /// The address that a rule gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// One of these addresses: the first and the last.
+    /// A range of addresses: the first and the last.
     Range(IpAddr, IpAddr),
-    /// One that the rule looks up in a map, or computes.
+    /// An address that the rule takes from a map, or computes.
     Computed,
-    /// One of the namespace's own: of the interface that the packet comes by (`redirect`), or by which it leaves
-    /// (`masquerade`).
+    /// An address of the namespace's own: of the interface that the packet comes by (`redirect`), or by which
+    /// it leaves (`masquerade`).
     Own,
 }
 
 impl Rule {
-    /// Of a message.
+    /// Reads the rule of a message.
     pub fn read(body: &[u8]) -> Option<Self> {
         let (family, rule) = (*body.first()?, body.get(4..)?);
         let name = |kind| Some(text(find(rule, kind)?));
@@ -228,7 +228,7 @@ impl<'a> Expressions<'a> {
         steps
     }
 
-    /// What an expression does; `None` if that is nothing to a packet's way.
+    /// The step of an expression; `None` if it does not affect a packet's way.
     fn step(&mut self, name: &str, data: &'a [u8]) -> Option<Step> {
         let doubt = Some(Step::Doubt);
         match name {
@@ -256,7 +256,7 @@ impl<'a> Expressions<'a> {
     /// nftables' own translation: the address is in registers.
     fn native(&self, data: &[u8]) -> Option<Step> {
         let kind = number(data, NAT_TYPE)?;
-        // Without one it translates ports alone.
+        // Without an address the rule translates ports alone.
         let first = number(data, NAT_FIRST)?;
         let last = number(data, NAT_LAST).unwrap_or(first);
         let family = u8::try_from(number(data, NAT_FAMILY)?).ok()?;
@@ -287,13 +287,13 @@ impl<'a> Expressions<'a> {
         }
         let read = |at: usize| address(self.family, info.get(at..)?);
         let range = range(read(at + 4), read(at + 4 + length));
-        // Of a whole network, whichever chain it is in says which of the two addresses is replaced.
+        // For a whole network, the chain says which of the two addresses is replaced.
         Some(if target == "SNAT" { Step::Source(range) } else { Step::Destination(range) })
     }
 }
 
-/// Where a register's bytes are: the first 16 bytes are the verdict's; there are four of 16 bytes, and the same as sixteen
-/// of 4 bytes from the number 8 on.
+/// The place of a register's bytes: the first 16 bytes are the verdict's; there are four registers of 16
+/// bytes, and the same bytes as sixteen registers of 4 bytes from the number 8 on.
 fn register(data: &[u8], kind: u16) -> Option<usize> {
     let at = match number(data, kind)? as usize {
         number @ 1..=4 => number * 16,
@@ -305,7 +305,7 @@ fn register(data: &[u8], kind: u16) -> Option<usize> {
 
 fn payload(data: &[u8]) -> Step {
     let Some(to) = register(data, 1) else {
-        // It writes to the packet.
+        // The rule writes to the packet.
         return Step::Doubt;
     };
     let of = |kind| number(data, kind).map(|number| number as usize);
@@ -317,7 +317,7 @@ fn payload(data: &[u8]) -> Step {
 }
 
 fn meta(data: &[u8]) -> Option<Step> {
-    // Without a register to write to, it sets something: a mark, or a priority.
+    // An expression without a register to write to sets something: a mark, or a priority.
     let to = register(data, 1)?;
     let what = match number(data, 2) {
         Some(4) => Loaded::IndexIn,
@@ -331,7 +331,7 @@ fn meta(data: &[u8]) -> Option<Step> {
 }
 
 fn mask(data: &[u8]) -> Option<Step> {
-    // Without an operation, or with the first one, it keeps and turns bits.
+    // An expression without an operation, or with the first one, keeps and turns bits.
     if number(data, 6).is_some_and(|operation| operation != 0) {
         return None;
     }

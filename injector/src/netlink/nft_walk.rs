@@ -10,7 +10,7 @@ const DEEPEST: usize = 16;
 /// A packet, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
-    /// From where,
+    /// The sender,
     pub from: Option<IpAddr>,
     /// to where,
     pub to: IpAddr,
@@ -32,11 +32,11 @@ pub struct Interface<'a> {
 /// Whether something happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Chance {
-    /// No.
+    /// Never.
     Never,
-    /// It depends on what is not read.
+    /// That depends on parts of a rule that are not read.
     Perhaps,
-    /// Yes.
+    /// For sure.
     Surely,
 }
 
@@ -139,7 +139,7 @@ impl Walk<'_> {
             |chain: &&Chain| chain.family == from.family && chain.table == from.table && chain.name == to;
         match self.chains.iter().find(is_it) {
             Some(chain) => self.pass(chain, chance, depth + 1),
-            // It has no rules.
+            // The chain has no rules.
             None => chance,
         }
     }
@@ -177,7 +177,7 @@ fn run<'a>(steps: &'a [Step], packet: &Packet<'_>) -> (Chance, Option<&'a Step>)
                 for (at, (mask, xor)) in mask.iter().zip(xor).enumerate() {
                     let byte = registers.get(from + at).copied().flatten();
                     if let Some(register) = registers.get_mut(to + at) {
-                        // Of what is not known, the bits that are taken out are.
+                        // The bits of an unknown byte that the mask takes out are known.
                         *register = if *mask == 0 { Some(*xor) } else { byte.map(|byte| byte & mask ^ xor) };
                     }
                 }
@@ -282,7 +282,7 @@ mod tests {
         source(chains, &Packet { from, to, enters: None, leaves }).map_or(Chance::Never, |snat| snat.chance)
     }
 
-    /// As engines of containers write them: what leaves the network is masqueraded.
+    /// The rules are as engines of containers write them: packets that leave the network are masqueraded.
     #[test]
     fn what_stays_in_its_network_keeps_its_source() {
         let inside = |at| net(16, at, &[10, 88], Comparison::Same);
@@ -334,7 +334,8 @@ mod tests {
             Step::Mask { from: 16, to: 16, mask: vec![0, 0, 0x40, 0], xor: vec![0; 4] },
             Step::Compare { from: 16, how: Comparison::Other, value: vec![0, 0, 0x40, 0] },
         ];
-        // As Kubernetes does: what has no mark returns, and the rest is masqueraded.
+        // The rules are as Kubernetes writes them: packets without a mark return, and the rest is
+        // masqueraded.
         let chains = [
             chain("post", true, vec![rule(&[], Step::Verdict(Verdict::Jump("k".to_owned())))]),
             chain("k", false, vec![rule(&mark, Step::Verdict(Verdict::Return)), rule(&[], masquerade())]),

@@ -40,7 +40,7 @@ impl RawSocket {
         // SAFETY: numbers alone, and zero is one.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-        // What is only a member, and not bound, gets nothing.
+        // A socket that is only a member, and not bound, gets nothing.
         address.nl_groups = 1 << (group - 1);
         let length = size_of_val(&address) as libc::socklen_t;
         // SAFETY: the pointer and the length are those of `address`, which outlives the call.
@@ -55,7 +55,7 @@ impl RawSocket {
     /// The messages that are there: `each` gets the type and the body of every one.
     ///
     /// # Errors
-    /// `ENOBUFS` if some were lost.
+    /// `ENOBUFS` if some messages were lost.
     pub fn notices(&self, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
         let mut buffer = vec![0_u8; 1 << 16];
         loop {
@@ -83,7 +83,8 @@ impl RawSocket {
     /// all of them before the call returns, so that no death of this process falls between two.
     ///
     /// # Errors
-    /// If they can't be sent, or not be answered. The inner results are the kernel's answers, in the messages' order.
+    /// The messages can't be sent, or get no answer. The inner results are the kernel's answers, in the
+    /// messages' order.
     pub fn send_all(&self, messages: &[(u16, Vec<u8>)], flags: i32) -> io::Result<Vec<io::Result<()>>> {
         let flags = flags | libc::NLM_F_REQUEST | libc::NLM_F_ACK;
         let bytes: Vec<u8> = messages.iter().flat_map(|(kind, body)| message(*kind, flags, body)).collect();
@@ -125,7 +126,8 @@ impl RawSocket {
         self.dump_while(kind, question, all)
     }
 
-    /// The same, until `each` answers `false`: the rest of the list is left unread, and the socket is of no more use.
+    /// [`Self::dump`] until `each` answers `false`: the rest of the list is left unread, and the socket is of
+    /// no more use.
     pub fn dump_while<T: Default>(
         &self,
         kind: u16,
@@ -174,9 +176,9 @@ impl RawSocket {
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// It was read to its end.
+    /// The answer was read to its end.
     Whole,
-    /// The same, and what it lists changed meanwhile.
+    /// The answer was read to its end, and the list changed meanwhile.
     Interrupted,
     /// The rest was left unread.
     Left,
@@ -190,7 +192,7 @@ fn code(body: &[u8], missing: i32) -> io::Result<()> {
     }
 }
 
-/// What is said of a list that never stayed the same while it was read.
+/// The error for a list that never stayed the same while it was read.
 pub fn interrupted() -> io::Error {
     let text = format!("the kernel's list changed during each of {DUMPS} readings");
     io::Error::new(io::ErrorKind::Interrupted, text)

@@ -45,7 +45,7 @@ const STATES: [(u8, &str); 7] = [
     (TCP_CLOSING, "closing"),
 ];
 
-/// Where `tcpi_bytes_received` is in the kernel's `tcp_info` (Linux 4.1); libc's ends before it.
+/// The offset of `tcpi_bytes_received` in the kernel's `tcp_info` (Linux 4.1); libc's ends before it.
 const BYTES_RECEIVED: usize = 128;
 
 /// The sockets of the calling thread's namespace, of both IP versions.

@@ -17,7 +17,7 @@ pub enum NetnsError {
         /// The kernel's answer.
         source: std::io::Error,
     },
-    /// It is a container's, which does not run.
+    /// The namespace is a container's, which does not run.
     #[error(
         "{name} does not run, so it has no network namespace; it is followed, and entered when it starts"
     )]
@@ -25,7 +25,7 @@ pub enum NetnsError {
         /// As configured.
         name: String,
     },
-    /// It can't be entered.
+    /// The namespace can't be entered.
     #[error("network namespace {name} can't be entered: {source}; the daemon needs CAP_SYS_ADMIN")]
     Enter {
         /// As configured.
@@ -33,13 +33,13 @@ pub enum NetnsError {
         /// The kernel's answer.
         source: std::io::Error,
     },
-    /// Its thread can't be started, or has ended.
+    /// The namespace's thread can't be started, or has ended.
     #[error("the thread of network namespace {name} has ended")]
     Gone {
         /// As configured.
         name: String,
     },
-    /// Its thread does not answer.
+    /// The namespace's thread does not answer.
     #[error(
         "the thread of network namespace {name} does not answer: something in the kernel holds it up, or this host is starved"
     )]

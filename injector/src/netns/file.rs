@@ -1,8 +1,9 @@
-//! Looking at the files of network namespaces.
+//! Checks the files of network namespaces.
 //!
-//! Whoever looks at a file may wait in the kernel: for a file system that does not answer (NFS, FUSE), or, where a FIFO is in
-//! the place of the file, for somebody at its other end. So files are opened as places alone, which opens no FIFO and no
-//! device. What the kernel can't tell from its memory, threads of their own look at.
+//! Whoever opens a file may wait in the kernel: for a file system that does not answer (NFS, FUSE), or, where
+//! a FIFO is in the place of the file, for somebody at its other end. So files are opened as places alone
+//! (`O_PATH`), which opens no FIFO and no device. What the kernel does not have in its memory, threads of
+//! their own read.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,9 +23,9 @@ use tokio::time::Instant;
 use super::identity::Identity;
 use crate::turn;
 
-/// Where network namespaces have names.
+/// The folder in which network namespaces have names.
 pub(super) const NAMES: &str = "/run/netns";
-/// So many looks may be overdue at a time: each holds a thread.
+/// The most checks that may be overdue at a time: each holds a thread.
 const MOST_OVERDUE: usize = 64;
 
 const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
@@ -42,7 +43,7 @@ impl NamespaceFile {
         Self::of(open(path, PLACE, Mode::empty())?)
     }
 
-    /// The same from the kernel's memory; `None` if that does not have it all.
+    /// The file at a path, from the kernel's memory; `None` if that does not have it all.
     fn cached(path: &Path) -> Option<io::Result<Self>> {
         match openat2(CWD, path, PLACE, Mode::empty(), ResolveFlags::CACHED) {
             Ok(place) => Some(Self::of(place)),
@@ -53,7 +54,7 @@ impl NamespaceFile {
     }
 
     fn of(place: OwnedFd) -> io::Result<Self> {
-        // What is known of it suffices: a remote file system is not asked.
+        // Cached attributes suffice: a remote file system is not asked.
         let found = statx(
             &place,
             "",
@@ -69,7 +70,7 @@ impl NamespaceFile {
         Ok(Self { place, identity })
     }
 
-    /// Which namespace it is.
+    /// The namespace that it is of.
     pub fn identity(&self) -> Identity {
         self.identity
     }
@@ -88,7 +89,7 @@ impl Identity {
     }
 }
 
-/// The device that all files of namespaces are on; `None` where that can't be told.
+/// The device that all files of namespaces are on; `None` where that can't be read.
 fn namespaces() -> Option<u64> {
     static DEVICE: OnceLock<Option<u64>> = OnceLock::new();
     *DEVICE.get_or_init(|| Some(std::fs::metadata("/proc/thread-self/ns/net").ok()?.dev()))
@@ -103,17 +104,17 @@ pub(super) enum Unseen {
     Late,
 }
 
-/// One look by a thread of its own.
+/// A check of a path by a thread of its own.
 #[derive(Debug)]
 struct Look {
-    /// Whoever asked for it does not wait any more.
+    /// Whether whoever asked for it has stopped waiting.
     is_overdue: AtomicBool,
-    /// Has no permits, and is closed when the look has ended.
+    /// Has no permits, and is closed when the check has ended.
     ended: Semaphore,
 }
 
-/// The looks that are under way, one for a path. Who asks for the same path waits for that look to end, and a path whose look
-/// is overdue is not looked at again before it has.
+/// The checks that are under way, one for a path. Who asks for the same path waits for that check to end, and
+/// a path whose check is overdue is not checked again before it has ended.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Looks(Arc<Mutex<BTreeMap<PathBuf, Arc<Look>>>>);
 
@@ -131,7 +132,7 @@ impl Looks {
         self.beside(path, patience, move || NamespaceFile::at(&looked_at)).await
     }
 
-    /// The same for whoever can't wait; `None` if the kernel does not have it in memory.
+    /// The file at a path for callers that can't wait; `None` if the kernel does not have it in memory.
     pub(super) fn file_now(path: &Path) -> Option<io::Result<NamespaceFile>> {
         NamespaceFile::cached(path)
     }
@@ -145,7 +146,7 @@ impl Looks {
         self.beside(Path::new(NAMES), patience, list).await
     }
 
-    /// Has a path looked at by a thread of its own.
+    /// Runs a job that reads a path on a thread of its own.
     async fn beside<T: Send + 'static>(
         &self,
         path: &Path,
@@ -155,7 +156,7 @@ impl Looks {
         let until = Instant::now() + turn::patience(patience);
         let look = Arc::new(Look { is_overdue: AtomicBool::new(false), ended: Semaphore::new(0) });
         while let Some(other) = self.begin(path, &look, until)? {
-            // It is closed, not acquired.
+            // The semaphore is closed, not acquired.
             let _ = tokio::time::timeout_at(until, other.ended.acquire()).await.map_err(|_| Unseen::Hung)?;
         }
         let end = End { looks: self.clone(), path: path.to_owned(), look: Arc::clone(&look) };
@@ -163,18 +164,18 @@ impl Looks {
         let look_there = move || {
             let found = job();
             drop(end);
-            // Whoever does not wait any more asks again.
+            // A caller that has stopped waiting asks again.
             let _ = reply.send(found);
         };
-        // A thread that can't be started drops what it was given, and so ends the look.
+        // A thread that can't be started drops what it was given, and so ends the check.
         let started = std::thread::Builder::new().name("netns name".into()).spawn(look_there);
         started.map_err(|_| Unseen::Late)?;
-        // Whoever waits may be dropped first: a survey that begins again asks again.
+        // The caller may be dropped before the check ends: a survey that begins again asks again.
         let _waiting = Waiting(look);
         tokio::time::timeout_at(until, answer).await.map_err(|_| Unseen::Hung)?.map_err(|_| Unseen::Late)
     }
 
-    /// Enters a look as the one under way, unless there is one at that path already: that one.
+    /// Enters a check as the one under way, unless there is one at that path already: that one is returned.
     fn begin(&self, path: &Path, look: &Arc<Look>, until: Instant) -> Result<Option<Arc<Look>>, Unseen> {
         let mut under_way = self.under_way();
         let is_overdue = |look: &Arc<Look>| look.is_overdue.load(Ordering::Relaxed);
@@ -198,7 +199,8 @@ impl Looks {
     }
 }
 
-/// Whoever waits for a look. It is overdue when they do not any more; of one that has ended, that says nothing.
+/// A caller that waits for a check. When it is dropped, the check is overdue; on a check that has ended, that
+/// has no effect.
 struct Waiting(Arc<Look>);
 
 impl Drop for Waiting {
@@ -207,7 +209,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Ends a look when it is dropped.
+/// Ends a check when it is dropped.
 struct End {
     looks: Looks,
     path: PathBuf,
@@ -274,7 +276,7 @@ mod tests {
         let (answer, held) = std::sync::mpsc::channel::<u8>();
         let hung = looks.beside(path, SHORT, move || held.recv()).await;
         assert_eq!(hung.unwrap_err(), Unseen::Hung);
-        // Nobody waits for it a second time, and others are looked at.
+        // A second caller does not wait for it, and others are checked.
         let asked = std::time::Instant::now();
         assert_eq!(looks.beside(path, LONG, || 7).await, Err(Unseen::Hung));
         assert!(asked.elapsed() < LONG / 2);

@@ -1,8 +1,8 @@
-//! Which namespace a name stands for.
+//! The identity of a network namespace, whatever its name.
 
 use std::os::unix::fs::MetadataExt as _;
 
-/// Which namespace a file refers to: its device and inode. Another one under the same name differs.
+/// The namespace that a file refers to: its device and inode. Another namespace under the same name differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     pub(super) device: u64,

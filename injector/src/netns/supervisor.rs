@@ -1,8 +1,8 @@
-//! The thread that starts the namespaces' threads, and those that look at paths.
+//! The thread that starts the namespaces' threads, and those that read paths.
 //!
-//! A path may lead to a file system that does not answer (NFS, FUSE), and whoever looks there waits for it in the kernel. So
-//! each path of the config has a thread of its own, started by the supervisor, whose rights it inherits: the supervisor itself
-//! looks at `/proc` alone.
+//! A path may lead to a file system that does not answer (NFS, FUSE), and whoever opens it waits in the
+//! kernel. So each path of the config has a thread of its own, started by the supervisor, whose rights it
+//! inherits: the supervisor itself reads `/proc` alone.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,7 +30,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone)]
 pub struct Supervisor {
     jobs: Sender<Job>,
-    /// It owes an answer that nobody waits for any more.
+    /// Whether a reply is overdue that nobody waits for any more.
     late: Arc<AtomicBool>,
 }
 
@@ -52,12 +52,13 @@ impl Supervisor {
         Ok(Self { jobs: asker, late: Arc::default() })
     }
 
-    /// Runs a job with this thread's rights; `None` if it does not answer, at once if it owes an answer already.
+    /// Runs a job with this thread's rights; `None` if it does not answer, at once if a reply of it is
+    /// overdue already.
     pub async fn ask<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         self.ask_within(QUESTION, job).await
     }
 
-    /// The same with a patience of the caller's.
+    /// [`Self::ask`] with a patience of the caller's.
     pub(super) async fn ask_within<T: Send + 'static>(
         &self,
         patience: Duration,
@@ -91,7 +92,7 @@ impl Supervisor {
     }
 }
 
-/// The threads that look at paths, by path. They end with the config that names the paths.
+/// The threads that read paths, by path. They end with the config that names the paths.
 #[derive(Clone, Default)]
 pub(super) struct PathThreads(Arc<Mutex<BTreeMap<PathBuf, Supervisor>>>);
 
@@ -115,7 +116,7 @@ impl PathThreads {
             let taken = thread.ask_within(START, move || rights.take(Role::Supervisor)).await;
             taken.ok_or_else(|| NetnsError::Late { name: name() })??;
         }
-        // One that another asker has started meanwhile is the path's.
+        // If another asker has started a thread for the path meanwhile, that one is kept.
         let mut threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(threads.entry(path.to_owned()).or_insert(thread).clone())
     }

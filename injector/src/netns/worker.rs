@@ -26,9 +26,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
-/// What a thread is told.
+/// An order to a thread.
 enum Order {
-    /// With a guard, if nobody else would notice that the job panics.
+    /// Run a job; with a guard, if nobody else would notice that it panics.
     Run(Job, Option<Guard>),
     Stop,
 }
@@ -40,17 +40,17 @@ pub struct Worker {
     identity: Identity,
     alarm: Alarm,
     jobs: mpsc::UnboundedSender<Order>,
-    /// Its answer is overdue, and nobody waits for it any more.
+    /// Whether its answer is overdue, and nobody waits for it any more.
     late: Arc<AtomicBool>,
 }
 
 /// How a namespace is found.
 pub(super) enum Way {
-    /// It is the daemon's own.
+    /// The namespace is the daemon's own.
     Own,
     /// Its file was found.
     Found(NamespaceFile),
-    /// Its file is at this path, where the thread that starts the namespace's thread looks.
+    /// Its file is at this path: the thread that starts the namespace's thread opens it.
     At(PathBuf),
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Door {
     pub name: String,
     /// How it is found.
     pub way: Way,
-    /// Which one it must be: a process's id may belong to another process by now.
+    /// The namespace that it must be: a process's id may belong to another process by now.
     pub expected: Option<Identity>,
     /// Raised when something panics in there that nobody waits for.
     pub alarm: Alarm,
@@ -147,7 +147,8 @@ impl Worker {
         self.order(job, Some(guard))
     }
 
-    /// The same for a future whose end is noticed however it ends, also by a panic: what it drops answers.
+    /// [`Self::spawn`] for a future whose end is noticed however it ends, also by a panic: what it drops
+    /// answers.
     pub fn spawn_awaited<F>(&self, job: impl FnOnce() -> F + Send + 'static) -> Result<(), NetnsError>
     where
         F: Future<Output = ()> + 'static,
@@ -188,14 +189,15 @@ impl Worker {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
-        // Whoever has no time left does not ask: the thread is not to be taken for one that does not answer.
+        // A caller that has no time left does not ask: the thread is not to be taken for one that does not
+        // answer.
         if self.is_late() || turn::patience(QUESTION).is_zero() {
             return Err(NetnsError::Late { name: self.name.clone() });
         }
         self.run_within(QUESTION, question).await
     }
 
-    /// The same with a patience of the caller's.
+    /// Runs a future on the thread and waits for its result, with a patience of the caller's.
     pub async fn run_within<T, F>(
         &self,
         patience: Duration,

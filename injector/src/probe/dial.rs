@@ -13,7 +13,7 @@ use injector_core::config::{Family, Hosts, Target, Tls, host_of};
 /// A connection of whatever kind.
 pub(super) type Stream = Box<dyn Io>;
 
-/// What a config says of where names and families lead.
+/// The config's answers for where names and families lead.
 #[derive(Clone, Default)]
 pub(super) struct Names {
     pub hosts: Hosts,

@@ -45,15 +45,15 @@ impl Limit {
     }
 }
 
-/// Where commands are looked for if the daemon itself has no PATH.
+/// The search path for commands if the daemon itself has no PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Where commands are looked for.
+/// The search path for commands.
 fn path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| PATH.into())
 }
 
-/// Whom the command runs as.
+/// The user and the groups that the command runs as.
 struct Identity {
     uid: Uid,
     gid: Gid,
@@ -72,7 +72,7 @@ impl Exec {
         limit.bound(self.end(group)).await
     }
 
-    /// The same; answers what it printed.
+    /// Runs the command to its end, for so long at most; answers its output, of at most `most` bytes.
     pub(super) async fn output(
         &self,
         values: &Values<'_>,
@@ -96,7 +96,7 @@ impl Exec {
         self.end(group).await.map(|()| output)
     }
 
-    /// What keeps the command from being started, as far as that is seen without starting it.
+    /// The obstacle to starting the command, as far as it is seen without starting it.
     pub(super) fn obstacle(&self) -> Option<Failure> {
         let user = self.command.user.as_ref();
         if let Some(failure) = user.and_then(|user| identity(self.program(), user).err()) {
@@ -189,7 +189,7 @@ fn become_user(command: &mut Command, identity: Identity) {
 
 fn identity(program: &str, name: &str) -> Result<Identity, Failure> {
     let user = User::from_name(name)
-        // So says glibc where there is no list of users at all.
+        // glibc gives this error where there is no list of users at all.
         .or_else(|error| if error == Errno::ENOENT { Ok(None) } else { Err(error) })
         .map_err(|error| not_run(program, &error))?
         .ok_or_else(|| Failure::NoUser(name.to_owned()))?;

@@ -8,7 +8,7 @@ pub(super) struct ProbedPeer {
     pub address: Option<IpAddr>,
 }
 
-/// What one probe's texts are filled with; a missing value becomes the empty text.
+/// The values that one probe's texts are filled with; a missing value becomes the empty text.
 pub(super) struct Values<'a> {
     pub probed: &'a ProbedPeer,
     pub seq: u64,
@@ -38,7 +38,7 @@ impl Values<'_> {
         }
     }
 
-    // One pass, so that a filled-in value is never filled again.
+    // Fills in a single pass, so that a filled-in value is never filled again.
     fn fill_with(&self, text: &str, address: &str) -> String {
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;

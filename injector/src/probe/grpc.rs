@@ -25,10 +25,10 @@ const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 const MESSAGE_MIB: usize = 4;
 /// How much of a message is kept to be read: a health check's has two bytes.
 const KEPT: usize = 1024;
-/// What a connection may hold of what came and was not yet taken.
+/// The bytes that a connection may hold of what came and was not yet taken.
 const WINDOW: u32 = 256 * 1024;
 
-/// One endpoint's gRPC client.
+/// The gRPC client of an endpoint.
 pub(super) struct Grpc {
     dialer: Dialer,
     method: String,
@@ -41,7 +41,7 @@ pub(super) struct Grpc {
 #[derive(Default)]
 struct Pool {
     sender: Option<SendRequest<Full<Bytes>>>,
-    /// Which connection that is, so that a late failure on an older one does not close a newer one.
+    /// The connection's number, so that a late failure on an older connection does not close a newer one.
     number: u64,
 }
 
@@ -221,8 +221,8 @@ async fn read(response: Response<Incoming>) -> Result<CallResponse, Failure> {
     Ok(answer)
 }
 
-/// What is kept of the one message of a unary answer, whose body has so many bytes; `None` if it is missing, cut short,
-/// compressed or followed by more.
+/// The part that is kept of the single message of a unary answer, whose body has so many bytes; `None` if it
+/// is missing, cut short, compressed or followed by more.
 fn message(body: &[u8], whole: usize) -> Option<&[u8]> {
     let (prefix, message) = body.split_first_chunk::<5>()?;
     let [compressed, length @ ..] = *prefix;

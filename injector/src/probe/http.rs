@@ -22,13 +22,13 @@ use injector_core::model::Connection;
 const IDLE_CONNECTIONS: usize = 4;
 /// The longest body of an answer.
 const BODY_MIB: usize = 16;
-/// What a connection may hold of what came and was not yet taken.
+/// The bytes that a connection may hold of what came and was not yet taken.
 const BUFFER: usize = 64 * 1024;
 
 /// The most bytes of an answer that is read as JSON.
 const JSON_BYTES: usize = 64 * 1024;
 
-/// One endpoint's HTTP client.
+/// The HTTP client of an endpoint.
 pub(super) struct Http {
     request: HttpRequest,
     expect: HttpExpect,
@@ -229,7 +229,7 @@ async fn handshake(
     http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await
 }
 
-/// Looks for a text in a body that comes in pieces; it keeps no more of them than the text is long.
+/// Searches for a text in a body that comes in pieces; it keeps no more of them than the text is long.
 struct Search<'a> {
     text: &'a [u8],
     /// The end of what came before: the text may begin there.

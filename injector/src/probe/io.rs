@@ -1,8 +1,8 @@
-//! What every connection of a probe can do.
+//! The operations of every connection of a probe.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// What a connection can do.
+/// The operations of a connection.
 pub(super) trait Io: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}

@@ -42,7 +42,7 @@ pub use schedule::{IDLE_INTERVAL, Rate, run};
 use starter::Asker;
 use tokio::time::timeout;
 
-/// How long a looked up source address is taken for the present one.
+/// How long a source address that was looked up counts as the present one.
 const SOURCE_LASTS: Duration = Duration::from_secs(1);
 
 /// Runs one probe now, on a connection of its own. Must be called inside a `LocalSet`.
@@ -51,7 +51,7 @@ pub async fn once(endpoint: EndpointId, config: &Endpoint, peer_name: Option<&st
     prober.sample(MonoNs::now()).await
 }
 
-/// What one endpoint's probes share: settings, the sequence number, kept connections.
+/// The parts that one endpoint's probes share: settings, the sequence number, kept connections.
 struct Prober {
     endpoint: EndpointId,
     probed: ProbedPeer,
@@ -60,11 +60,11 @@ struct Prober {
     destination: Option<IpAddr>,
     timeout: Span,
     next_seq: Cell<u64>,
-    /// When [`Self::source`] was last looked up, and what was found.
+    /// When [`Self::source`] was last looked up, and the result.
     looked_up: Cell<Option<(MonoNs, Option<IpAddr>)>>,
 }
 
-/// What sends the probes of an endpoint.
+/// The client that sends the probes of an endpoint.
 enum Kind {
     Http(Box<http::Http>),
     Grpc(grpc::Grpc),
@@ -88,7 +88,7 @@ impl Prober {
             endpoint,
             probed: ProbedPeer { peer: peer_name.map(str::to_owned), address: config.address },
             kind,
-            // What stays on this host passes no hook.
+            // Packets that stay on this host pass no hook.
             destination: config.destination(peer_name).filter(|address| !address.is_loopback()),
             timeout: config.probe.options.timeout,
             next_seq: Cell::new(0),

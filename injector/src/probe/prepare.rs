@@ -1,5 +1,6 @@
-//! What a config's probes and roles need from outside, before it is put in force: secrets, certificates, and the
-//! addresses of host names. Each is fetched once, so that nothing of it can fail or change during a run.
+//! Fetches the things that a config's probes and roles need from outside, before it is put in force: secrets,
+//! certificates, and the addresses of host names. Each is fetched once, so that it can't fail or change
+//! during a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, ToSocketAddrs as _};
@@ -88,7 +89,7 @@ fn resolve(names: &BTreeSet<String>, timeout: Duration) -> BTreeMap<String, Resu
                 }
             }
         };
-        // Without a thread its names are missing from what is found.
+        // If there is no thread, its names are missing from what is found.
         drop(std::thread::Builder::new().name("resolver".into()).spawn(work));
     }
     drop(sender);

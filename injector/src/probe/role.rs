@@ -38,7 +38,7 @@ fn exec(source: &RoleSource, command: &ExecCommand) -> Exec {
     Exec::new(Asker::Role(source.name.clone()), command.clone())
 }
 
-/// What keeps a role from being asked for on this host, as far as that is seen without asking.
+/// The obstacle to asking for a role on this host, as far as it is seen without asking.
 pub fn obstacle(source: &RoleSource) -> Option<String> {
     match &source.kind {
         RoleKind::Exec(command) => exec(source, command).obstacle().map(|failure| failure.words()),

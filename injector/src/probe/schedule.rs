@@ -33,7 +33,7 @@ pub enum Rate {
     Full,
 }
 
-/// What may change while an endpoint is probed.
+/// The parts that may change while an endpoint is probed.
 pub struct Changes {
     /// How often.
     pub rate: watch::Receiver<Rate>,
@@ -56,7 +56,7 @@ pub async fn run(
     follow(endpoint, config, peer_name, Changes { rate, address }, sink).await;
 }
 
-/// The same for an endpoint that may get another address: probes that are not under way yet go there.
+/// [`run`] for an endpoint that may get another address: probes that are not under way yet go there.
 pub async fn follow(
     endpoint: EndpointId,
     mut config: Endpoint,
@@ -159,7 +159,7 @@ fn interval(rate: Rate, config: &Endpoint) -> Duration {
     }
 }
 
-/// As many as a server that never answers keeps open, and one burst.
+/// The most probes under way: as many as a server that never answers keeps open, and one burst.
 fn in_flight_limit(interval: Duration, timeout: Duration) -> usize {
     let open = timeout.as_nanos().div_ceil(interval.as_nanos().max(1));
     usize::try_from(open).unwrap_or(MAX_IN_FLIGHT).saturating_add(MAX_BURST).min(MAX_IN_FLIGHT)

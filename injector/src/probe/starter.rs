@@ -1,5 +1,6 @@
-//! Starts commands on threads beside the one of their network namespace. Looking users up, copying this process and executing a
-//! file wait for disks, directories and CPUs; whoever waits on the namespace's thread meanwhile, as a cut does, would wait along.
+//! Starts commands on threads beside the one of their network namespace. Finding users, copying this process
+//! and executing a file wait for disks, directories and CPUs; whoever waits on the namespace's thread
+//! meanwhile, as a cut does, would wait too.
 //!
 //! Each endpoint and each role has one start under way at a time. So a start that hangs, as of a file on a file system that does
 //! not answer, takes one thread, however often it is tried again, and holds up no other endpoint's or role's commands.
@@ -20,7 +21,7 @@ pub(super) const MOST: usize = 64;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Whose command it is.
+/// The endpoint or role that a command is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Asker {
     /// An endpoint's probe.
@@ -29,19 +30,19 @@ pub(super) enum Asker {
     Role(String),
 }
 
-/// What a command waited for that was not started in time.
+/// The reason why a command was not started in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum StartDelay {
-    /// One of the same endpoint or role is still being started.
+    /// A command of the same endpoint or role is still being started.
     #[error("an earlier start of it has not ended")]
     Earlier,
     /// Too many others are being started.
     #[error("{} other commands are being started in its network namespace", MOST)]
     Others,
-    /// Its own start did not end.
+    /// The start of the command itself did not end.
     #[error("its file, the directory of users or this host does not answer")]
     Itself,
-    /// There is no thread to start it.
+    /// There is no thread to start the command.
     #[error("no thread can be started for it")]
     NoThread,
 }
@@ -65,7 +66,7 @@ pub(super) async fn start<E: Send + 'static>(
     // The command's end is noticed by the runtime that waits for it.
     let runtime = Handle::current();
     let job = move || {
-        // Until the start is over, also if nobody waits for it any more.
+        // The permits are held until the start is over, also if nobody waits for it any more.
         let _held = (turn, place);
         if !reply.is_closed() {
             let _inside = runtime.enter();
@@ -85,7 +86,7 @@ pub(super) async fn start<E: Send + 'static>(
 }
 
 async fn wait(queue: Arc<Semaphore>, end: Instant) -> Option<OwnedSemaphorePermit> {
-    // Nobody closes it.
+    // The semaphore is never closed.
     timeout_at(end, queue.acquire_owned()).await.ok()?.ok()
 }
 
@@ -97,13 +98,13 @@ struct Starters {
     places: Arc<Semaphore>,
     /// How many threads there are.
     threads: usize,
-    /// What they are to do.
+    /// The jobs of the threads.
     jobs: mpsc::Sender<Job>,
     queue: Arc<Mutex<mpsc::Receiver<Job>>>,
 }
 
 impl Starters {
-    /// No threads yet.
+    /// Starters without threads yet.
     fn new() -> Self {
         let (jobs, queue) = mpsc::channel();
         Self {
@@ -115,7 +116,7 @@ impl Starters {
         }
     }
 
-    /// What an asker's command waits for.
+    /// The semaphores that an asker's command waits for.
     fn queues(&mut self, asker: &Asker) -> (Arc<Semaphore>, Arc<Semaphore>) {
         let turn = self.turns.entry(asker.clone()).or_insert_with(|| Arc::new(Semaphore::new(1)));
         (Arc::clone(turn), Arc::clone(&self.places))
@@ -142,6 +143,6 @@ fn work(queue: &Mutex<mpsc::Receiver<Job>>) {
 }
 
 fn next(queue: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
-    // Nothing panics while it is locked.
+    // No code panics while the queue is locked.
     queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }

@@ -11,7 +11,7 @@ use injector_core::config::{Exchange, TcpProbe};
 /// How much of another answer a failure shows.
 const SHOWN: usize = 80;
 
-/// One endpoint's connections.
+/// The TCP connections to an endpoint.
 pub(super) struct Tcp {
     dialer: Dialer,
     exchange: Option<Exchange>,

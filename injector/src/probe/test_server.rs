@@ -124,7 +124,7 @@ pub(super) async fn answer(mut stream: impl Io, pieces: Vec<(Duration, &'static 
     }
 }
 
-/// What the gRPC server answers.
+/// The gRPC server's answer.
 #[derive(Clone, Copy)]
 pub(super) struct GrpcAnswer {
     pub body: &'static [u8],
@@ -143,7 +143,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
     }
 }
 
-/// Handles one HTTP/2 connection; the request must look like a unary gRPC call.
+/// Handles a single HTTP/2 connection; the request must have the form of a unary gRPC call.
 pub(super) async fn grpc(stream: impl Io + 'static, answer: GrpcAnswer) {
     let service = service_fn(move |request: Request<Incoming>| async move {
         assert_eq!(request.headers()["te"], "trailers");

@@ -366,7 +366,7 @@ fn exec_tells_exit_code_user_and_environment() {
     let long = Span::secs(20);
     let script = "test \"$PEER/$ADDRESS/$SEQ/$0\" = n1/10.0.0.1/0/10.0.0.1-n1-0";
     assert_eq!(exec(&["sh", "-c", script, "{address}-{peer}-{seq}"], None, long).failure, None);
-    // Nothing of this process's own environment, which cargo fills, but PATH.
+    // The command gets nothing of this process's own environment, which cargo fills, but PATH.
     let script = "env | grep -v -e ^PWD= -e ^SHLVL= -e ^_= | sed 's/=.*//' | sort | tr '\\n' ' ' | \
                   grep -qx 'ADDRESS MINE PATH PEER SEQ ' && test $MINE = n1";
     assert_eq!(exec(&["sh", "-c", script], None, long).failure, None);

@@ -70,7 +70,7 @@ fn set_tls(config: &mut Endpoint, given: Tls) {
     }
 }
 
-/// One `https` probe of a server with this certificate.
+/// Runs one `https` probe of a server with this certificate.
 fn https(signed: &Signed, clients: Option<&Authority>, tls: Tls) -> Sample {
     let acceptor = acceptor(signed, clients, "http/1.1");
     on_one_thread(async {
@@ -201,7 +201,7 @@ fn grpc_and_pools_work_over_tls() {
     }
 }
 
-/// One `tcp` probe of a server that answers so.
+/// Runs one `tcp` probe of a server that answers so.
 fn exchange(said: &'static [u8], send: &str, expect: &str) -> Option<String> {
     on_one_thread(async {
         let speaks_first = send.is_empty();
@@ -237,7 +237,7 @@ fn an_answer_begins_as_expected() {
     assert_eq!(exchange(b"+PO", "PING\r\n", "+PONG").unwrap(), "answer \"+PO\", expected \"+PONG\"");
     let none = exchange(b"", "PING\r\n", "+PONG");
     assert_eq!(none.unwrap(), "connection closed without an answer, expected \"+PONG\"");
-    // What is sent may be repeated, and has a secret here.
+    // An answer may repeat what was sent, and has a secret here.
     let hidden = exchange(b"-ERR unknown command 'x'\r\n", "${env:PATH}", "+OK").unwrap();
     assert_eq!(hidden, "another answer, expected \"+OK\"");
 }
@@ -282,7 +282,7 @@ fn unix_sockets_are_probed_by_every_kind() {
     });
 }
 
-/// What [`prepare`] says of a probe.
+/// The result of [`prepare`] for a probe.
 fn prepared(probe: &str, more: &str) -> Result<Config, String> {
     let text = format!(
         "peers: {{ n1: {{ addresses: [127.0.0.1, \"::1\"] }} }}\ninterfaces: auto\nendpoints: [{{ name: e, peers: [n1], \
@@ -345,7 +345,7 @@ fn names_are_resolved_once_and_by_family() {
     // Every host knows its own loopback by this name, whatever its resolver.
     let config = prepared("{ http: { url: \"http://ip6-localhost:1/\" } }", ", family: ipv6");
     let Ok(config) = config else {
-        // Not in every /etc/hosts.
+        // Not every /etc/hosts has the name.
         let known = std::fs::read_to_string("/etc/hosts").unwrap();
         assert!(!known.contains("ip6-localhost"), "{config:?}");
         return;

@@ -17,19 +17,19 @@ use super::failure::Failure;
 use super::io::Io;
 use injector_core::config::{Tls, Trust};
 
-/// What is spoken inside TLS; it is sent to servers (ALPN).
+/// The protocol inside TLS; it is sent to servers (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
     Http2,
-    /// Whatever a port speaks.
+    /// Any other protocol.
     Other,
 }
 
-/// What is wrong with a config's TLS.
+/// A fault of a config's TLS.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// Below `tls`, or empty.
+    /// The key below `tls`, or empty.
     pub key: &'static str,
     pub what: String,
     pub remedy: String,
@@ -59,7 +59,7 @@ impl Client {
         if let Some((_, _, config)) = known {
             return Ok(Self { connector: TlsConnector::from(Arc::clone(config)), server_name });
         }
-        // Nobody has those of earlier configs any more.
+        // Entries of earlier configs have no other holder any more.
         made.retain(|(_, _, config)| Arc::strong_count(config) > 1);
         let config = Arc::new(settings(tls, protocol)?);
         made.push((tls.clone(), protocol, Arc::clone(&config)));

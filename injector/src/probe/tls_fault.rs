@@ -1,8 +1,8 @@
-//! What goes wrong in TLS.
+//! Explains failures of TLS.
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-/// What went wrong, in words that say which key of the config has to do with it.
+/// The fault, in words that say which key of the config has to do with it.
 pub(super) fn words(error: &Error) -> String {
     use CertificateError as Bad;
     match error {

@@ -19,13 +19,13 @@ use injector_core::api::{Code, Problem};
 
 /// Answers up to this are not counted: each connection has one at most.
 const SMALL: usize = 256 * 1024;
-/// What is counted at once.
+/// The bytes of one permit.
 const UNIT: usize = 1024;
 /// How much of large answers to root may wait to be read, and to all others,
 const WAITING_MIB: usize = 8;
 /// and how much of the latter to one user.
 const WAITING_OF_USER_MIB: usize = 4;
-/// What is handed to a connection at a time.
+/// The bytes that are handed to a connection at a time.
 const PIECE: usize = 64 * 1024;
 /// How long a request waits for its turn where one alone is served at a time.
 const TURN: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ const fn units(mib: usize) -> usize {
     (mib << 20) / UNIT
 }
 
-/// What all users share.
+/// The budgets that all users share.
 struct Common {
     waiting_of_root: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
@@ -44,7 +44,7 @@ struct Common {
     rounds: Arc<Semaphore>,
 }
 
-/// One user's share.
+/// The share of one user.
 struct Share {
     waiting: Arc<Semaphore>,
     lists: Arc<Semaphore>,
@@ -59,7 +59,7 @@ pub(super) struct Budgets {
     shares: Mutex<HashMap<(Class, u32), Weak<Share>>>,
 }
 
-/// What large and costly answers to one user may take.
+/// The budget of large and costly answers to one user.
 #[derive(Clone)]
 pub(super) struct Budget {
     class: Class,
@@ -114,7 +114,7 @@ impl Budgets {
 }
 
 impl Budget {
-    /// Whose it is.
+    /// The class of the user.
     pub fn class(&self) -> Class {
         self.class
     }
@@ -152,7 +152,7 @@ impl Budget {
         Ok(response)
     }
 
-    /// The same, made on another thread: what may be large would hold up this one, which also heals.
+    /// [`Self::json`] on another thread: making a large answer would hold up this thread, which also heals.
     pub async fn json_aside(
         &self,
         value: impl Serialize + Send + 'static,
@@ -179,7 +179,7 @@ impl Budget {
             Class::Privileged => (&self.common.waiting_of_root, WAITING_MIB, WAITING_MIB),
             Class::Member | Class::Reader => (&self.common.waiting, WAITING_MIB, WAITING_OF_USER_MIB),
         };
-        // One that is larger than all of it has to itself what there is.
+        // An answer that is larger than a whole budget takes all of that budget.
         let take = |from: &Arc<Semaphore>, most: usize| {
             let count = bytes.len().div_ceil(UNIT).min(units(most));
             Arc::clone(from).try_acquire_many_owned(u32::try_from(count).ok()?).ok()

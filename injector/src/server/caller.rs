@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection.
+//! The user at the other end of a connection.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -28,8 +28,9 @@ impl Caller {
         })
     }
 
-    /// What this caller may do with the API: all of it root, the daemon's own user, the socket's group, and others only
-    /// where the configured mode opens the socket to everyone; the readers' group may read. `None` is nothing.
+    /// The rights of this caller in the API: all of it for root, the daemon's own user and the socket's
+    /// group, and for others only where the configured mode opens the socket to everyone; the readers' group
+    /// may read. `None` is nothing.
     pub fn class(&self, access: Access, own_uid: u32) -> Option<Class> {
         let member = |gid| self.gid == gid || self.groups.contains(&gid);
         if self.uid == 0 || self.uid == own_uid {

@@ -1,4 +1,4 @@
-//! What the API asks of the daemon: a closed set, each with its own way to answer.
+//! The commands of the API to the daemon: a closed set, each with its own kind of answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use injector_core::api::{
 use injector_core::clock::MonoNs;
 use injector_core::metrics::Reading;
 
-/// One API connection, for partitions that it owns.
+/// The id of an API connection, for partitions that it owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// Whose request it is.
+/// The user that a request is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requester {
-    /// Root's, or the daemon's own user's.
+    /// Root, or the daemon's own user.
     Privileged,
-    /// That of another user who may use the socket, by uid.
+    /// Another user who may use the socket, by uid.
     Member(u32),
 }
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
     /// The connection.
@@ -50,11 +50,11 @@ pub enum PutMode {
 /// The events after an id, a page of them at a time, and those to come. A reader that does not read holds no more than
 /// that: there may be a hundred such readers, and ten thousand events.
 pub struct EventFeed {
-    /// What the history still holds, at most [`Self::PAGE`] of it.
+    /// The events that the history still holds, at most [`Self::PAGE`] of them.
     pub page: Vec<Arc<Event>>,
     /// Whether it holds more: then they are asked for after these.
     pub is_more: bool,
-    /// What comes after the history.
+    /// The events that come after the history.
     pub live: broadcast::Receiver<Arc<Event>>,
 }
 
@@ -92,7 +92,7 @@ impl Serialize for Record {
     }
 }
 
-/// Where an answer goes.
+/// The channel that an answer goes to.
 pub type Reply<T> = oneshot::Sender<T>;
 
 /// Finds whether a client is gone: a [`Reply`] closes only once the runtime has noticed.
@@ -108,11 +108,11 @@ pub enum Command {
     Apply {
         /// The partition's name.
         name: String,
-        /// What to cut.
+        /// The partition to cut.
         request: Box<PartitionRequest>,
         /// Whether to cut.
         step: PutMode,
-        /// From which of its links on they are listed, if that is asked for.
+        /// The link from which on its links are listed, if that is asked for.
         from: Option<usize>,
         /// Where it comes from.
         whose: Origin,
@@ -125,7 +125,7 @@ pub enum Command {
     Enable {
         /// The partition's name.
         name: String,
-        /// When; `None` is now.
+        /// The start of the cut; `None` is now.
         at: Option<StartAt>,
         /// The view after it took effect.
         reply: Reply<Result<PartitionView, Problem>>,
@@ -134,7 +134,7 @@ pub enum Command {
     Heal {
         /// The partition's name.
         name: String,
-        /// When and by what it was healed.
+        /// The heal: when, and by what.
         reply: Reply<Result<Healed, Problem>>,
     },
     /// `DELETE /v1/partitions`: all live ones.
@@ -145,7 +145,7 @@ pub enum Command {
     Partition {
         /// The partition's name.
         name: String,
-        /// From which of its links on they are listed, if that is asked for.
+        /// The link from which on its links are listed, if that is asked for.
         from: Option<usize>,
         /// Its view.
         reply: Reply<Result<PartitionView, Problem>>,
@@ -154,7 +154,7 @@ pub enum Command {
     Recovery {
         /// The partition's name.
         name: String,
-        /// Which of that name; `None` is the newest.
+        /// The generation, among the partitions of that name; `None` is the newest.
         generation: Option<u32>,
         /// How long to hold the answer back while the record is not final.
         wait: Duration,
@@ -165,7 +165,7 @@ pub enum Command {
     Probes {
         /// The partition's name.
         name: String,
-        /// Which of that name; `None` is the newest.
+        /// The generation, among the partitions of that name; `None` is the newest.
         generation: Option<u32>,
         /// The results.
         reply: Reply<Result<Probes, Problem>>,
@@ -181,7 +181,7 @@ pub enum Command {
     },
     /// `GET /v1/events?since=`.
     Events {
-        /// Only events with a larger id.
+        /// The id after which events are wanted.
         since: u64,
         /// A page and the feed.
         reply: Reply<EventFeed>,
@@ -190,8 +190,8 @@ pub enum Command {
     Disconnected(ConnectionId),
 }
 
-/// How the API reaches the daemon. What heals has a queue of its own, which goes first: whatever else waits, and anyone who
-/// sent it, a heal does not wait for it.
+/// The way of the API to the daemon. Commands that heal have a queue of their own, which goes first: a heal
+/// waits for no other command, whoever sent it.
 #[derive(Clone, Debug)]
 pub struct Handle {
     heals: mpsc::Sender<Sent>,
@@ -204,7 +204,7 @@ struct Sent {
     at: MonoNs,
 }
 
-/// What the API asks, heals first.
+/// The commands of the API, heals first.
 #[derive(Debug)]
 pub struct CommandReceiver {
     heals: mpsc::Receiver<Sent>,
@@ -213,7 +213,7 @@ pub struct CommandReceiver {
 }
 
 impl Handle {
-    /// Both ends; so many commands of each kind may wait.
+    /// Makes both ends; so many commands of each kind may wait.
     pub fn channel(waiting: usize) -> (Self, CommandReceiver) {
         let (heals, heals_asked) = mpsc::channel(waiting);
         let (others, others_asked) = mpsc::channel(waiting);
@@ -233,7 +233,7 @@ impl Handle {
         sent.map_err(|mpsc::error::SendError(Sent { command, .. })| mpsc::error::SendError(command))
     }
 
-    /// The same without waiting.
+    /// [`Self::send`] without waiting.
     pub(super) fn try_send(&self, command: Command) -> Result<(), mpsc::error::TrySendError<Command>> {
         use mpsc::error::TrySendError::{Closed, Full};
         let sent = self.queue(&command).try_send(Sent { command, at: MonoNs::now() });

@@ -15,11 +15,11 @@ use tokio::net::UnixStream;
 
 use super::refusal;
 
-/// From the first byte of a request to the end of its head.
+/// The longest time from the first byte of a request to the end of its head.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Without any request.
+/// The longest time without any request.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-/// With bytes to write and a peer that takes none.
+/// The longest time with bytes to write and a peer that takes none.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where in its life a connection is.
@@ -44,7 +44,7 @@ struct ConnectionState {
     client: Option<OwnedFd>,
 }
 
-/// What the stream, the handlers and the watchdog of one connection know of each other.
+/// The state of one connection that its stream, its handlers and its watchdog share.
 #[derive(Clone, Debug)]
 pub(super) struct Conduct(Arc<Mutex<ConnectionState>>);
 
@@ -142,7 +142,7 @@ impl Drop for Answering {
 pub(super) struct Watched<S> {
     stream: S,
     conduct: Conduct,
-    /// What is sent in place of the library's refusal, and how much of it was sent.
+    /// The problem that is sent in place of the library's refusal, and how much of it was sent.
     refusal: Option<(Vec<u8>, usize)>,
 }
 

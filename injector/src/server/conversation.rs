@@ -26,12 +26,12 @@ use injector_core::api::Problem;
 pub(super) const REFUSALS: usize = 16;
 /// How long the body of a request that is refused whatever it says may take.
 pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often a connection's conduct is looked at.
+/// How often a connection's conduct is checked.
 pub(super) const WATCH: Duration = Duration::from_millis(500);
 /// How long open requests may take to end after the shutdown began.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-/// What a connection's requests are answered with.
+/// The answers to a connection's requests.
 pub(super) trait Answers: Clone {
     /// The answer to one request.
     fn answer(
@@ -41,7 +41,7 @@ pub(super) trait Answers: Clone {
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// One problem, whatever is asked, and the end of the connection.
+/// Answers every request with the same problem, and ends the connection.
 #[derive(Clone)]
 pub(super) struct Refusal(pub Problem);
 
@@ -51,7 +51,7 @@ impl Answers for Refusal {
     }
 }
 
-/// What follows an answer.
+/// The step that follows an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
     /// The next request.
@@ -175,7 +175,7 @@ async fn gone(sentry: Option<&AsyncFd<OwnedFd>>) {
             return;
         }
         if guard.ready().is_write_closed() {
-            // It stays ready for good, and the watch looks again.
+            // The descriptor stays ready for good, and the watch checks again.
             break;
         }
         // The next change wakes this again.

@@ -1,5 +1,5 @@
-//! What is left of a request's body when its answer is ready: it is read first, so that a client that still writes can
-//! continue to read, and the connection stays usable.
+//! Drains the rest of a request's body when its answer is ready: it is read first, so that a client that
+//! still writes can continue to read, and the connection stays usable.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ const LINGER_BYTES: usize = 64 * 1024 * 1024;
 /// A body that its handler reads as far as it wants.
 pub(super) struct BorrowedBody(Arc<Mutex<Incoming>>);
 
-/// The same body, for what the handler has left.
+/// The body of a [`BorrowedBody`], for what the handler has left.
 pub(super) struct RestOfBody {
     body: Arc<Mutex<Incoming>>,
     until: Instant,
@@ -33,9 +33,9 @@ pub(super) struct RestOfBody {
 /// Whether anything of the body is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drained {
-    /// No: the next request can follow.
+    /// Nothing is left: the next request can follow.
     Whole,
-    /// Yes: the connection ends with this answer.
+    /// Some of it is left: the connection ends with this answer.
     Part,
 }
 
@@ -49,7 +49,7 @@ fn poll_frame(
     body: &Mutex<Incoming>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-    // Nothing panics while it is locked.
+    // No code panics while the body is locked.
     Pin::new(&mut *body.lock().unwrap_or_else(PoisonError::into_inner)).poll_frame(cx)
 }
 

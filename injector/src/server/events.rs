@@ -16,16 +16,17 @@ use injector_core::api::{Event, EventKind, Problem};
 /// The media type of the stream.
 pub(super) const NDJSON: &str = "application/x-ndjson";
 
-/// What a reader is given beside the history.
+/// The end of a reader's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
     /// The history alone.
     Now,
-    /// What comes, too.
+    /// Events that come later, too.
     TheEnd,
 }
 
-/// Where a reader is in the history. Only the page that it reads is held for it: the rest is asked for as it continues.
+/// A reader and its place in the history. Only the page that it reads is held for it: the rest is asked for
+/// as it continues.
 struct Reader<A> {
     page: vec::IntoIter<Arc<Event>>,
     is_more: bool,

@@ -1,4 +1,4 @@
-//! From the parts of a request to our types, each failure a problem that names the field.
+//! Makes our types of the parts of a request; each failure is a problem that names the field.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use injector_core::object::ObjectOnly;
 
 /// The largest body.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
-/// From the end of the head to the end of the body.
+/// The longest time from the end of the head to the end of the body.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The remedy where a body is not what the call takes.
@@ -87,7 +87,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
-/// The same where the body may be left out.
+/// A JSON body that may be left out.
 pub(super) struct OptionalJson<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {

@@ -19,8 +19,8 @@ const COUNTER: &str = "counter";
 const GAUGE: &str = "gauge";
 const HISTOGRAM: &str = "histogram";
 
-/// One family after the other, each with HELP and TYPE. What is not known is left out or has a label of its own, and is
-/// never 0.
+/// Writes the families one after the other, each with HELP and TYPE. What is not known is left out or has a
+/// label of its own, and is never 0.
 pub(super) fn render(reading: &Reading) -> String {
     let mut text = String::new();
     daemon(&mut text, reading);

@@ -178,12 +178,12 @@ impl Drop for DisconnectGuard {
     }
 }
 
-/// What a connection's requests are answered with.
+/// The answers to a connection's requests.
 #[derive(Clone)]
 enum Answerer {
     /// The API; with a `limit`, its heals alone, and that to everything else.
     Routes { router: Router, whose: Origin, budget: Budget, conduct: Conduct, limit: Option<Problem> },
-    /// One problem, whatever was asked, and the end of the connection.
+    /// The same problem, whatever was asked, and the end of the connection.
     Refusal(Refusal),
 }
 

@@ -6,18 +6,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Whose permits are asked for.
+/// The class of users that a permit is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Class {
     /// Root and the daemon's own user.
     Privileged,
-    /// Anyone else who may use all of the API.
+    /// Another user who may use all of the API.
     Member,
-    /// Who may read, and change nothing.
+    /// A user who may read, and change nothing.
     Reader,
 }
 
-/// Which calls are answered with a permit.
+/// The calls that are answered with a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Calls {
     /// Every call.
@@ -29,7 +29,7 @@ pub(super) enum Calls {
 /// How many permits there are.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// For each class,
+    /// The permits of each class,
     all: usize,
     /// and for one user of it.
     per_uid: usize,

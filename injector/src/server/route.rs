@@ -1,4 +1,4 @@
-//! What the table of calls says of one call.
+//! An entry of the table of calls.
 
 use axum::http::Method;
 use axum::routing::MethodRouter;
@@ -10,7 +10,7 @@ use injector_core::api::Code;
 
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
-/// What a call answers.
+/// The kind of answer of a call.
 #[derive(Clone, Copy)]
 pub(super) enum ResponseKind {
     Json(SchemaOf),
@@ -22,7 +22,7 @@ pub(super) enum ResponseKind {
     Document,
 }
 
-/// One call.
+/// A call of the API.
 pub(super) struct Route {
     pub method: Method,
     pub path: &'static str,

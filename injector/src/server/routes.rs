@@ -167,7 +167,8 @@ fn no_answer(limit: Duration) -> Problem {
         .remedy("the request may still take effect: look at GET /v1/partitions")
 }
 
-/// The same for what waits for no turn: heals, and what waits for something else than the daemon's task.
+/// Asks the daemon without waiting for a turn: for heals, and for calls that do not wait for the daemon's
+/// task.
 pub(super) async fn ask_at_once<T>(
     handle: &Handle,
     limit: Duration,

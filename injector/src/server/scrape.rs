@@ -32,7 +32,7 @@ use injector_core::api::{Code, Problem};
 const CONNECTIONS: usize = 32;
 /// and of these, those of one address.
 const OF_ADDRESS: usize = 8;
-/// How old a reading may be that is given again.
+/// The greatest age of a reading that is given again.
 const FRESH: Duration = Duration::from_millis(250);
 /// The one path that is answered.
 const PATH: &str = "/metrics";
@@ -64,7 +64,7 @@ impl MetricsListener {
     /// Listens at the address.
     ///
     /// # Errors
-    /// If it is in use, or none of this host's.
+    /// The address is in use, or none of this host's.
     pub fn bind(address: SocketAddr) -> Result<Self, RefusedListen> {
         let listener = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
@@ -238,7 +238,7 @@ fn problem(problem: Problem) -> Response<Body> {
     ProblemResponse(problem).into_response()
 }
 
-/// Who is connected.
+/// The connections that are open, by address.
 #[derive(Clone, Default)]
 struct Permits(Arc<Mutex<HashMap<IpAddr, usize>>>);
 

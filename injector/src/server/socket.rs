@@ -25,15 +25,15 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Why the API's socket can't be made. Each stops the start.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Its directory can't be made or read.
+    /// The socket's directory can't be made or read.
     #[error("socket directory {}: {source}; make it yourself or set another socket.path", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Others could exchange files in its directory.
+    /// Other users could exchange files in the socket's directory.
     #[error(
         "socket directory {}: {why}; use a directory of root's with mode 0755, such as /run/injector",
         path.display()
@@ -41,7 +41,7 @@ pub enum SocketError {
     UnsafeDirectory {
         /// The directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault of the directory.
         why: String,
     },
     /// A living daemon answers there.
@@ -54,7 +54,7 @@ pub enum SocketError {
         /// The socket.
         path: PathBuf,
     },
-    /// Something else lives at its path. It was not touched.
+    /// Something other than a socket is at its path. It was not touched.
     #[error("{} exists and is not a socket; remove it yourself or set another socket.path", path.display())]
     NotASocket {
         /// The path.
@@ -97,7 +97,7 @@ pub enum SocketError {
     NoAccessList {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A step failed.
@@ -107,12 +107,12 @@ pub enum SocketError {
         what: &'static str,
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Who may use the socket.
+/// The users who may use the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     /// The group; `None` if the host has no group of that name.
@@ -155,8 +155,8 @@ impl Drop for SocketFile {
 impl ApiSocket {
     /// Makes the socket with its final owner and mode and gives it its name in one step.
     ///
-    /// It is born in a private directory, so that at no moment more people can reach it than configured; a stale
-    /// socket at the path is replaced, anything else is an error and stays as it is.
+    /// The socket is made in a private directory, so that at no moment more people can reach it than
+    /// configured; a stale socket at the path is replaced, anything else is an error and stays as it is.
     pub fn bind(socket: &config::Socket) -> Result<Self, SocketError> {
         let path = socket.path.clone();
         let directory = match path.parent() {
@@ -203,7 +203,7 @@ impl ApiSocket {
         &self.file.path
     }
 
-    /// Who may use it.
+    /// The users who may use it.
     pub fn access(&self) -> Access {
         self.access
     }
@@ -233,8 +233,8 @@ pub(crate) fn make_directory(directory: &Path) -> Result<(), SocketError> {
         .map_err(|source| SocketError::Directory { path: directory.to_owned(), source })
 }
 
-/// Refuses a directory to which any step leads by way of another user: on the path as it is written, and on the one that
-/// symbolic links make of it. What is not there yet is not looked at.
+/// Refuses a directory to which any step leads by way of another user: on the path as it is written, and on
+/// the one that symbolic links make of it. Directories that do not exist yet are not checked.
 fn refuse_unsafe(directory: &Path) -> Result<(), SocketError> {
     let io = |source| SocketError::Directory { path: directory.to_owned(), source };
     let written = std::path::absolute(directory).map_err(io)?;
@@ -368,7 +368,8 @@ fn access(socket: &config::Socket) -> Result<Access, SocketError> {
     let find = |name: &str| {
         match Group::from_name(name) {
             Ok(group) => Ok(group.map(|group| group.gid.as_raw())),
-            // So says glibc where there is no list of groups at all, as in an image of the binary alone.
+            // glibc gives this error where there is no list of groups at all, as in an image of the binary
+            // alone.
             Err(Errno::ENOENT) => Ok(None),
             Err(source) => Err(SocketError::Io {
                 what: "look up the groups of",

@@ -15,7 +15,7 @@ use crate::page::{Block, blocks};
 
 /// The pages, by the system whose lab they are run in.
 const PAGES: [(&str, &str); 1] = [("vms", "docs/recipes/vms.md")];
-/// What addresses in pages begin with.
+/// The beginning of the addresses in pages.
 const NETWORK: &str = "10.0.0.";
 /// The host number that the bridge has in the guests' network: a host probes its guests from there.
 const HOST: u8 = 253;

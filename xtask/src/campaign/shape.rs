@@ -1,5 +1,5 @@
-//! What the records of a short campaign must show, whatever the times in them: that each trial was effective, and that
-//! every endpoint was measured.
+//! Checks the records of a short campaign, whatever the times in them: each trial must be effective, and
+//! every endpoint measured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,8 +16,8 @@ struct Run {
     records: Vec<Value>,
 }
 
-/// What is wrong with a run whose `injector measure` exited with a code; nothing, if all is as it must be. So many peers have a
-/// required endpoint.
+/// The faults of a run whose `injector measure` exited with a code; empty if all is as it must be. `required`
+/// is the number of peers with a required endpoint.
 ///
 /// # Errors
 /// A file of the run can't be read.

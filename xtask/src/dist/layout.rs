@@ -1,4 +1,4 @@
-//! What the packages contain, and where it lies in them.
+//! The files of the packages, and their places in them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,10 +10,10 @@ use anyhow::{Context as _, Result};
 use crate::command::{run, workspace};
 use crate::files::{files_below, listed};
 
-/// What the packages contain.
+/// The parts of the packages.
 pub(super) struct Parts {
     pub(super) version: String,
-    /// As Debian names it: `amd64`.
+    /// The architecture, as Debian names it: `amd64`.
     pub(super) architecture: &'static str,
     pub(super) binary: PathBuf,
     /// Manual pages and completions.
@@ -21,7 +21,7 @@ pub(super) struct Parts {
     pub(super) sbom: PathBuf,
 }
 
-/// What lies at the top of the repository and is for users, or is linked to from there.
+/// Files at the top of the repository that are for users, or that these link to.
 const DOCUMENTS: [&str; 7] = [
     "README.md",
     "CHANGELOG.md",
@@ -47,8 +47,8 @@ fn compress(file: &Path) -> Result<()> {
     run(Command::new("gzip").args(["--best", "--no-name", "--force"]).arg(file))
 }
 
-/// What both packages contain alike, below `root` (such as `usr`): the binary, manuals, completions,
-/// documents with the handbook, examples, the schema.
+/// Writes the files that both packages contain alike, below `root` (such as `usr`): the binary, manuals,
+/// completions, documents with the handbook, examples, the schema.
 pub(super) fn lay_out(parts: &Parts, tree: &Path, root: &str) -> Result<()> {
     put(&parts.binary, tree, &format!("{root}/bin/injector"), 0o755)?;
     for page in listed(&parts.manuals.join("man"))? {

@@ -1,4 +1,5 @@
-//! What the binary is made of, as a `CycloneDX` document: every crate that is linked in, with version, licence and checksum.
+//! The parts of the binary as a `CycloneDX` document: every crate that is linked in, with version, licence
+//! and checksum.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -91,7 +92,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// By name and version, from the text of `Cargo.lock`.
+/// The checksums of packages by name and version, from the text of `Cargo.lock`.
 fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
     let mut found = BTreeMap::new();
     for package in lock.split("[[package]]") {

@@ -31,7 +31,7 @@ pub fn run(parts: &Parts, deb: &Path, folder: &Path) -> Result<()> {
     root.expect(&["injector", "check", "--schema"], 0, "\"$schema\"")?;
     daemon(&root)?;
 
-    // What the user wrote into the config survives the upgrade and the removal, and not the purge.
+    // The user's changes of the config survive the upgrade and the removal, and not the purge.
     root.expect(&["sh", "-c", "echo '# mine' >> /etc/injector/config.yaml"], 0, "")?;
     install(&root, &newer)?;
     root.expect(&["dpkg-query", "--show", "injector"], 0, "+1")?;
@@ -117,7 +117,7 @@ mod tests {
     use crate::command::{find_program, is_root};
     use crate::dist::{Options, dist};
 
-    /// It builds the package as users get it, which takes all processors for minutes.
+    /// Builds the package as users get it, which takes all processors for minutes.
     #[test]
     #[needs(alone, program = "debootstrap", minutes = 15)]
     fn the_package_is_installed_run_upgraded_and_purged_in_a_clean_debian() {

@@ -1,4 +1,4 @@
-//! What the systems of a lab have in common.
+//! The parts that the systems of a lab share.
 
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;

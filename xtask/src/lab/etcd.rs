@@ -21,7 +21,7 @@ const TREE: Tree = Tree {
     },
 };
 
-/// For clients, and among members.
+/// The ports for clients, and among members.
 const CLIENTS: u16 = 2379;
 const MEMBERS: u16 = 2380;
 
@@ -52,14 +52,15 @@ impl System for Etcd {
             for (option, port) in [("client", CLIENTS), ("peer", MEMBERS)] {
                 let at = url(host, port);
                 command.args([format!("--listen-{option}-urls"), at.clone()]);
-                // For members `initial-advertise-peer-urls`, for clients `advertise-client-urls`.
+                // The options are `initial-advertise-peer-urls` for members, and `advertise-client-urls` for
+                // clients.
                 let first = if option == "peer" { "initial-" } else { "" };
                 command.args([format!("--{first}advertise-{option}-urls"), at]);
             }
             command.args(["--initial-cluster", &members.join(","), "--initial-cluster-state", "new"]);
             // A member says which state it is in only there.
             command.arg("--enable-v2=true");
-            // What probes write is compacted away.
+            // Old versions of the keys that probes write are compacted away.
             command.args(["--auto-compaction-mode", "revision", "--auto-compaction-retention", "1000"]);
             (name, command)
         });

@@ -18,8 +18,9 @@ pub(super) const MEASURED: &str = "n1";
 /// The config in a guest.
 const CONFIG: &str = "/etc/injector/lab.yaml";
 
-/// Between two probes of the own node, and of whether one listens. The emulated processor that runs the node and its daemon
-/// sends them too: 80 a second, as from a host, were more than it could.
+/// The time between two probes of the own node, and between two checks whether a node listens. The emulated
+/// processor that runs the node and its daemon sends them too: 80 a second, as from a host, were more than it
+/// could.
 const INTERVAL: &str = "200ms";
 const LISTENER_INTERVAL: &str = "500ms";
 

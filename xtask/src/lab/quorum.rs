@@ -11,7 +11,7 @@ use super::system::{System, one_version};
 use crate::build::Programs;
 
 struct Example {
-    /// Between two probes of an ingress.
+    /// The time between two probes of an ingress.
     interval: &'static str,
 }
 
@@ -74,7 +74,7 @@ impl System for Example {
     }
 
     fn observe(&self) -> Duration {
-        // It has no late relapses of its own.
+        // The quorum program has no late relapses of its own.
         Duration::from_secs(4)
     }
 

@@ -57,7 +57,7 @@ pub fn system(version: Option<&str>) -> Result<Box<dyn System>> {
     Ok(Box::new(RabbitMq))
 }
 
-/// Starts Erlang where it was unpacked; the package's own script looks for it where it would be installed.
+/// Starts Erlang where it was unpacked; the package's own script expects it where it would be installed.
 fn erl_script(tree: &Tree) -> String {
     format!(
         "export ROOTDIR={} EMU=beam PROGNAME=erl\nBINDIR=$(echo $ROOTDIR/erts-*/bin)\nexport BINDIR\nexec $BINDIR/erlexec \"$@\"\n",
@@ -152,7 +152,8 @@ impl System for RabbitMq {
         let up =
             nodes.as_array().map_or(0, |nodes| nodes.iter().filter(|node| node["running"] == true).count());
         ensure!(up == all, "{up} of {all} nodes are in the cluster");
-        // One that is there already is left as it is. Its length is limited: nobody reads what probes publish.
+        // A queue that exists already is left as it is. Its length is limited: nobody reads what probes
+        // publish.
         let queue = r#"{"durable": true, "arguments": {"x-queue-type": "quorum", "x-max-length": 100}}"#;
         ask(lab, "PUT", QUEUE, queue)?;
         let queue = ask(lab, "GET", QUEUE, "")?;

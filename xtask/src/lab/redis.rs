@@ -26,7 +26,7 @@ const TREE: Tree = Tree {
 const SERVER: u16 = 6379;
 const SENTINEL: u16 = 26379;
 
-/// What every script begins with.
+/// The beginning of every script.
 const HEAD: &str = "#!/bin/sh\nexport LD_LIBRARY_PATH=LIBRARIES\n";
 
 /// A write as clients make it: to the primary that the peer's sentinel names, and onto one replica at least.
@@ -95,8 +95,8 @@ impl System for Redis {
             server.envs([TREE.libraries()]);
             server.args(["--port", &SERVER.to_string(), "--protected-mode", "no", "--save", "", "--dir"]);
             server.arg(&data);
-            // What is stale is refused: a replica without its primary serves no reads, and a primary without a replica
-            // takes no writes.
+            // Stale reads and writes are refused: a replica without its primary serves no reads, and a
+            // primary without a replica takes no writes.
             server.args(["--replica-serve-stale-data", "no", "--min-replicas-to-write", "1"]);
             server.args(["--min-replicas-max-lag", "2", "--repl-timeout", "3"]);
             server.args(["--repl-ping-replica-period", "1", "--repl-diskless-sync-delay", "0"]);

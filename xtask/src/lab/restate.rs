@@ -27,7 +27,8 @@ const GET: &str = "Cgxub2Rlc19jb25maWc=";
 /// `PutRequest` of the key "injector-lab", whose value has the version 1 and the byte "1", whatever is there now.
 const PUT: &str = "CgxpbmplY3Rvci1sYWISBwoCCAESATEaAggB";
 
-/// Who leads the partition: from the tool's table, whose lines have a node such as `N1:3` before the role.
+/// Finds who leads the partition: from the tool's table, whose lines have a node such as `N1:3` before the
+/// role.
 const ROLES: &str = r#"#!/bin/sh
 # roles.sh Leader|Follower: the peers whose partition processor has that role now.
 for node in NODES; do

@@ -14,7 +14,7 @@ use crate::command::{find_program, run};
 use crate::vm::image::quoted;
 use crate::vm::initramfs::Initramfs;
 
-/// Where guests listen, and what the config of the daemons in them protects.
+/// The port on which guests listen, and which the config of the daemons in them protects.
 pub(super) const PORT: u16 = 22;
 
 /// The config of a guest's sshd. Its keys come with the file system.
@@ -27,7 +27,7 @@ pub(super) const START: &str = "echo 'sshd:x:65533:65534::/run/sshd:/bin/false' 
     mkdir -p /run/sshd /run/injector /etc/injector\n\
     /usr/sbin/sshd -D -e -f /etc/ssh/sshd_config </dev/null >/dev/console 2>&1 &\n";
 
-/// Where a lab has its keys.
+/// The folder of a lab's keys.
 fn keys(lab: &Lab) -> PathBuf {
     lab.folder().join("keys")
 }
@@ -72,7 +72,7 @@ pub(super) fn prepare(lab: &Lab) -> Result<()> {
 pub(super) fn pack<W: Write>(system: &mut Initramfs<W>, lab: &Lab) -> Result<()> {
     let server = injector_lab::program("sshd").context("set-up has run, but there is no sshd")?;
     system.program(Path::new("/usr/sbin/sshd"), &server)?;
-    // From OpenSSH 9.8 on it is three programs, which one package has.
+    // From 9.8 on, OpenSSH's server is three programs, which one package has.
     for part in ["sshd-session", "sshd-auth"] {
         let found = server.with_file_name("../lib/openssh").join(part);
         if found.exists() {

@@ -1,4 +1,5 @@
-//! What a lab needs to know of a system. A system is a file beside this one, and its line in [`super::SYSTEMS`].
+//! The interface of a system under test in a lab. A system is a file beside this one, and its line in
+//! [`super::SYSTEMS`].
 
 use std::time::Duration;
 
@@ -12,14 +13,14 @@ pub trait System {
     /// Its name and version with a blank between them, as in `etcd 3.4.23`.
     ///
     /// # Errors
-    /// It does not run on this machine.
+    /// The system does not run on this machine.
     fn version(&self) -> Result<String>;
 
     /// Installs what it needs beside what every lab needs; answers whether there was anything to do. It must start
     /// nothing on this machine.
     ///
     /// # Errors
-    /// It is not available here.
+    /// The system is not available here.
     fn install(&self) -> Result<bool>;
 
     /// Whether its peers are virtual machines on taps of the switch, and not namespaces.
@@ -45,14 +46,14 @@ pub trait System {
     /// Starts its programs in the namespaces of the peers. They end with the lab.
     ///
     /// # Errors
-    /// One can't be started.
+    /// A program can't be started.
     fn start(&self, lab: &mut Lab, programs: &Programs) -> Result<()>;
 
     /// Succeeds as soon as every peer serves. A lab asks again and again, so it must return soon; what has to be set up
     /// only once the system runs belongs here too, and must bear being repeated.
     ///
     /// # Errors
-    /// What does not serve yet.
+    /// The part that does not serve yet.
     fn ready(&self, lab: &Lab) -> Result<()>;
 
     /// The entries of `endpoints:`. One is required and one advisory at least, and both need more than a process that
@@ -75,9 +76,10 @@ pub trait System {
 /// Where the daemons of a lab run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Daemons {
-    /// One on the host, on the ports of the switch or in the namespaces of the peers.
+    /// A daemon on the host, on the ports of the switch or in the namespaces of the peers.
     OnHost,
-    /// One in each guest, reached by ssh. It isolates its own peer, and leaves the links of the others to them.
+    /// A daemon in each guest, reached by ssh. Each isolates its own peer, and leaves the links of the others
+    /// to them.
     InGuests,
 }
 
@@ -87,7 +89,7 @@ pub type Make = fn(Option<&str>) -> Result<Box<dyn System>>;
 /// Refuses a version, for a system that has the one of its packages alone.
 ///
 /// # Errors
-/// There is one.
+/// A version was asked for.
 pub fn one_version(name: &str, asked: Option<&str>) -> Result<()> {
     ensure!(asked.is_none(), "the lab {name} has one version alone: leave --version out");
     Ok(())

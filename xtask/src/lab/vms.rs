@@ -21,13 +21,14 @@ use crate::vm::initramfs::Initramfs;
 use crate::vm::kernel::{Kernel, Series};
 use crate::vm::qemu::Qemu;
 
-/// What a guest needs of its kernel beside what is built in.
+/// The kernel modules that a guest needs beside what is built in, each with its parameters.
 const MODULES: [(&str, &str); 2] = [("virtio_pci", ""), ("virtio_net", "")];
 
-/// What a daemon in it needs too, where there is no TCX.
+/// The modules that a daemon in a guest needs too, where there is no TCX.
 const MODULES_OF_DAEMON: [(&str, &str); 2] = [("sch_ingress", ""), ("cls_bpf", "")];
 
-/// Between two probes: each costs an emulated processor about a hundred times what it costs a real one.
+/// The time between two probes: each costs an emulated processor about a hundred times what it costs a real
+/// one.
 const INTERVAL: &str = "50ms";
 
 /// How long a kernel may take under KVM until it finds nothing to boot from.
@@ -110,7 +111,7 @@ impl System for Guests {
             machine.arg("-initrd").arg(initramfs);
             let guest = lab.guest(&peer);
             machine.args(["-netdev", &format!("tap,id=net0,ifname={},script=no,downscript=no", guest.tap)]);
-            // Without a boot ROM, which is in a package of its own.
+            // The device has no boot ROM, which is in a package of its own.
             machine.args(["-device", &format!("virtio-net-pci,netdev=net0,romfile=,mac={}", guest.mac)]);
             let mut command = lab.command(SWITCH, machine.get_program());
             command.args(machine.get_args());
@@ -160,7 +161,7 @@ fn acceleration(qemu: &Qemu, kernel: &Kernel) -> Result<&'static str> {
     if !can_virtualise || File::options().read(true).write(true).open("/dev/kvm").is_err() {
         return Ok(EMULATED);
     }
-    // Without a root file system it panics, and the panic ends the machine.
+    // A kernel without a root file system panics, and the panic ends the machine.
     let mut command = machine(qemu, kernel, "kvm", "256M");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut trial = command.spawn().with_context(|| format!("starting `{}`", words(&command)))?;
@@ -175,7 +176,7 @@ fn acceleration(qemu: &Qemu, kernel: &Kernel) -> Result<&'static str> {
         std::thread::sleep(Duration::from_millis(100));
     };
     if ended.is_none() {
-        // It may end in this moment; after `wait` it is gone either way.
+        // The trial may end in this moment; after `wait` it is gone either way.
         let _ = trial.kill();
         trial.wait().context("waiting for a machine under KVM")?;
     }
@@ -184,7 +185,8 @@ fn acceleration(qemu: &Qemu, kernel: &Kernel) -> Result<&'static str> {
 }
 
 impl Guests {
-    /// Of each guest. It has no disk: its programs are in memory too, and a daemon is a large one.
+    /// The memory of each guest. A guest has no disk: its programs are in memory too, and a daemon is a large
+    /// one.
     const fn memory(&self) -> &'static str {
         match self.daemons {
             Daemons::OnHost => "256M",
@@ -210,7 +212,7 @@ impl Guests {
         let modules = image::base(&mut system, kernel, &wanted, &["ip"])?;
         let program = programs.quorum();
         image::stripped(&mut system, &program, lab.folder())?;
-        // By its path: the shell would take an `ip` of its own, which knows less.
+        // `ip` is called by its path: the shell would take an `ip` of its own, which knows less.
         let ip = find_program("ip").context("set-up has run, but there is no ip")?;
         let commands = lab.guest(peer).commands;
         let addresses: Vec<String> =

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The endpoint that both ways measure.
 const ENDPOINT: &str = "ingress@n1";
 
-/// What a row shows of one run.
+/// The text of a row for one run.
 type Cell = fn(&[Value]) -> String;
 
 const ROWS: [(&str, Cell); 11] = [
@@ -129,7 +129,7 @@ fn first_packet(record: &Value) -> Option<u64> {
     Some(first.saturating_sub(healed))
 }
 
-/// From the heal of an isolated n1 until it had served for long enough.
+/// The time from the heal of an isolated n1 until it had served for long enough.
 fn settled(record: &Value) -> Option<u64> {
     let isolated = &record["shape"]["resolved"]["isolate"];
     if isolated.as_array()?.iter().all(|peer| peer != "n1") {

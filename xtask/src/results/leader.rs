@@ -1,4 +1,4 @@
-//! Who led in each trial of a run, and how the recovery depends on it.
+//! The leader in each trial of a run, and how the recovery depends on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -52,7 +52,7 @@ fn in_words(records: &[Value], leaders: &BTreeMap<u64, String>) -> String {
                     |---|---|---|---|---|---|---|\n"
             .to_owned();
     for ((shape, hold, leader), mut settled) in groups {
-        // What did not settle is slower than all that did.
+        // A trial that did not settle is slower than all that did.
         settled.sort_by_key(|settled| settled.unwrap_or(u64::MAX));
         let beyond = settled.iter().filter(|settled| settled.is_none()).count();
         let seconds = |settled: Option<u64>| {
@@ -67,7 +67,7 @@ fn in_words(records: &[Value], leaders: &BTreeMap<u64, String>) -> String {
     text
 }
 
-/// From how many peers the cut kept the leader, one way or both.
+/// The number of peers from which the cut kept the leader, one way or both.
 fn cut_off(record: &Value, leader: Option<&String>) -> String {
     let Some(leader) = leader else { return "not known".to_owned() };
     let links = record["links"].as_array().into_iter().flatten();

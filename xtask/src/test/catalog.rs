@@ -26,24 +26,25 @@ pub struct Target {
     pub name: String,
     /// `lib`, `bin`, `test`, …
     pub kind: String,
-    /// What its file declares by `injector_lab::group!(…)`.
+    /// The groups that its file declares by `injector_lab::group!(…)`.
     pub groups: BTreeSet<String>,
     /// Its tests.
     pub tests: Vec<Test>,
 }
 
 impl Target {
-    /// A test's path with its program before it, such as `netns_cut::a_cut_by_clsact`: what a filter is looked for in.
+    /// A test's path with its program before it, such as `netns_cut::a_cut_by_clsact`: the text that a filter
+    /// is matched with.
     pub fn full_path(&self, test: &Test) -> String {
         format!("{}::{}", self.name.replace('-', "_"), test.path)
     }
 
-    /// The same target with the tests whose full path contains a text; nothing if there are none.
+    /// This target with the tests whose full path contains a text; `None` if there are none.
     pub fn matching(&self, filter: &str) -> Option<Self> {
         self.with(|test| self.full_path(test).contains(filter))
     }
 
-    /// The same target with some of its tests; nothing if there are none.
+    /// This target with some of its tests; `None` if there are none.
     pub fn with(&self, chosen: impl Fn(&Test) -> bool) -> Option<Self> {
         let tests: Vec<Test> = self.tests.iter().filter(|test| chosen(test)).cloned().collect();
         (!tests.is_empty()).then(|| Self { tests, ..self.clone() })

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::command::words;
 
-/// What a test program said.
+/// The output of a test program.
 pub struct TestOutput {
     /// Its standard output.
     pub text: String,

@@ -1,4 +1,4 @@
-//! What a test declares by its attribute.
+//! The needs that a test declares by its attribute.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-/// What a test declares by `#[needs(…)]`; `injector_lab::Needs` describes each.
+/// The needs that a test declares by `#[needs(…)]`; `injector_lab::Needs` describes each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Root.
@@ -28,7 +28,7 @@ pub struct Needs {
 pub struct Test {
     /// Its path inside its program, as libtest names it.
     pub path: String,
-    /// What it declares.
+    /// The needs that the test declares.
     pub needs: Needs,
 }
 
@@ -46,7 +46,7 @@ impl Needs {
                 "minutes" => needs.minutes = value.parse().with_context(|| format!("`{word}`"))?,
                 "program" => _ = needs.programs.insert(value),
                 "example" => _ = needs.examples.insert(value),
-                // What the kernel lacks can't be installed.
+                // A feature that the kernel lacks can't be installed.
                 "tcx" => {}
                 _ => bail!("a test can't need `{word}`"),
             }

@@ -33,7 +33,7 @@ pub fn run_all(programs: VecDeque<(String, Command)>, lanes: usize, count: &mut 
 }
 
 fn run(command: &mut Command) -> Result<TestOutput> {
-    // What tests print beside libtest is on standard error, and belongs to no count.
+    // Tests print to standard error, beside libtest's own output: that belongs to no count.
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::declared::{Needs, Test, read_text};
 
-/// What a program's source declares.
+/// The declarations in a program's source.
 #[derive(Debug, Default)]
 pub struct DeclaredTests {
     /// Its tests.
     pub tests: Vec<Test>,
-    /// What its root file declares by `injector_lab::group!(…)`.
+    /// The groups that its root file declares by `injector_lab::group!(…)`.
     pub groups: BTreeSet<String>,
 }
 
@@ -51,7 +51,7 @@ impl File<'_> {
             let line = line.trim();
             if line.starts_with("#[") {
                 let mut attribute = line.to_owned();
-                // Up to the bracket that ends it.
+                // An attribute goes up to the bracket that ends it.
                 while attribute.matches('[').count() > attribute.matches(']').count() {
                     attribute += lines.next().with_context(|| format!("{attribute} has no end"))?.trim();
                 }
@@ -103,7 +103,7 @@ impl File<'_> {
         let inside = inline.iter().fold(self.folder.clone(), |folder, module| folder.join(&module.name));
         let beside = self.path.parent().context("a file is in a folder")?;
         let (path, folder) = match named {
-            // Its own modules are beside it.
+            // The module's own modules are beside it.
             Some(named) => {
                 let path = beside.join(named);
                 let folder = path.parent().context("a file is in a folder")?.to_path_buf();
@@ -120,7 +120,7 @@ impl File<'_> {
     }
 }
 
-/// What a function's attributes declare; nothing if it is no test.
+/// The needs that a function's attributes declare; `None` if it is no test.
 fn needs_of_test(attributes: &[String]) -> Result<Option<Needs>> {
     if !attributes.iter().any(|attribute| attribute == "#[test]" || attribute.contains("::test]")) {
         return Ok(None);
@@ -133,7 +133,7 @@ fn needs_of_test(attributes: &[String]) -> Result<Option<Needs>> {
 /// The name behind a keyword, and the rest of the line, where the line declares such an item.
 fn after_word<'a>(line: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
     let mut rest = line;
-    // What may come before it.
+    // Words that may come before it.
     for before in ["pub(crate) ", "pub(super) ", "pub ", "async ", "const ", "unsafe "] {
         rest = rest.strip_prefix(before).unwrap_or(rest);
     }
@@ -142,7 +142,7 @@ fn after_word<'a>(line: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
     (end > 0).then(|| rest.split_at(end))
 }
 
-/// What is between two texts.
+/// The text between two texts.
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     Some(text.split_once(begin)?.1.split_once(end)?.0)
 }

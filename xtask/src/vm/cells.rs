@@ -1,4 +1,5 @@
-//! What the tests of devices found on each kernel: as it is stored, and as `docs/kernel-matrix.md` shows it.
+//! The results of the tests of devices on each kernel: as they are stored, and as `docs/kernel-matrix.md`
+//! shows them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -16,7 +17,7 @@ const STORED: &str = "docs/kernel-matrix.tsv";
 /// The page that is made from them.
 const PAGE: &str = "docs/kernel-matrix.md";
 
-/// What came of a try; `injector/tests/netns_devices/cell.rs` says what each means.
+/// The outcome of a trial; `injector/tests/netns_devices/cell.rs` says what each means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Cut,
@@ -47,7 +48,7 @@ impl Outcome {
         Self::StaysCut,
     ];
 
-    /// As the test reports it, as the page shows it, and its worth: more is better.
+    /// The outcome as the test reports it and as the page shows it, and its worth: more is better.
     fn row(self) -> (&'static str, &'static str, u8) {
         match self {
             Self::Cut => ("cut", "cut", 3),
@@ -69,10 +70,10 @@ impl Outcome {
     }
 }
 
-/// One try.
+/// A trial of one hook on one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
-    /// On what the hook is.
+    /// The kind of device that the hook is on.
     pub device: String,
     /// `tcx`, `clsact` or `xdp`.
     pub hook: String,
@@ -82,7 +83,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// From a line of the test.
+    /// Reads a line that the test printed.
     pub fn read(line: &str) -> Result<Self> {
         let mut words = line.split('\t').map(|word| word.trim().to_owned());
         let (Some(device), Some(hook), Some(outcome)) = (words.next(), words.next(), words.next()) else {
@@ -122,7 +123,7 @@ pub struct KernelColumn {
     pub version: String,
     /// The day.
     pub date: String,
-    /// What came of it.
+    /// The results.
     pub cells: Vec<Cell>,
 }
 
@@ -136,7 +137,7 @@ impl KernelColumn {
         self.version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
     }
 
-    /// As a column is headed: `6.12`.
+    /// The heading of its column: `6.12`.
     fn name(&self) -> String {
         self.numbers().iter().take(2).map(u32::to_string).collect::<Vec<_>>().join(".")
     }
@@ -147,7 +148,7 @@ impl KernelColumn {
 pub struct Matrix(Vec<KernelColumn>);
 
 impl Matrix {
-    /// What is stored; nothing, if there is no such file.
+    /// The stored matrix; empty if there is no such file.
     pub fn load() -> Result<Self> {
         let file = workspace().join(STORED);
         match fs::read_to_string(&file) {
@@ -175,7 +176,7 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// What was found before on a series of kernels.
+    /// The result of an earlier trial on a series of kernels.
     pub fn cell(&self, series: &str, device: &str, hook: &str) -> Option<&Cell> {
         self.0.iter().find(|tried| tried.series == series)?.cell(device, hook)
     }
@@ -236,7 +237,7 @@ impl Matrix {
     }
 }
 
-/// By the device, whatever the size of its letters, then by the hook.
+/// The order of cells: by the device, whatever the size of its letters, then by the hook.
 fn order(cell: &Cell) -> (String, String, String) {
     (cell.device.to_lowercase(), cell.device.clone(), cell.hook.clone())
 }

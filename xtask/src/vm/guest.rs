@@ -13,29 +13,29 @@ use anyhow::{Context as _, Result, bail};
 use super::qemu::Qemu;
 use crate::command::{check_interrupt, words};
 
-/// How the guest's own lines begin; all others are the tests'.
+/// The beginning of the guest's own lines; all others are the tests'.
 pub const MARK: &str = "[guest]";
 /// The serial line that the tests write to. The kernel has the first one, so that its words never cut theirs apart.
 pub const TESTS: &str = "/dev/ttyS1";
 
-/// From the start to the first test.
+/// How long the guest may take from its start to its first test.
 const BOOT: Duration = Duration::from_mins(3);
-/// For one test program, emulated on a busy machine.
+/// How long one test program may take, emulated on a busy machine.
 const PROGRAM: Duration = Duration::from_mins(20);
 const MEMORY: &str = "2G";
 const PROCESSORS: &str = "2";
 
-/// What the guest says.
+/// A message from the guest.
 pub enum GuestEvent {
     /// A test program begins.
     Begin(String),
     /// A line of it.
     Line(String),
-    /// It has ended, with this exit code.
+    /// A test program has ended, with this exit code.
     End(String, i32),
     /// A test that skipped itself.
     Skip(String),
-    /// What a test of devices found.
+    /// The result of a test of devices.
     Cell(String),
     /// All have ended.
     Done,
@@ -66,7 +66,7 @@ impl GuestEvent {
 pub struct Guest {
     qemu: Child,
     lines: Receiver<String>,
-    /// What is awaited, and until when.
+    /// The step that the host waits for; `deadline` is when it gives up.
     doing: String,
     deadline: Instant,
     log: PathBuf,
@@ -149,7 +149,8 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // It has no disk to lose. It may have ended in this moment; either way it is gone after `wait`.
+        // The machine has no disk to lose. It may have ended in this moment; either way it is gone after
+        // `wait`.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
@@ -167,7 +168,7 @@ fn version(text: &str) -> Option<&str> {
     line.rsplit_once(" Debian ")?.1.split_whitespace().next()
 }
 
-/// What a kernel's log says of broken rules; nothing if it has not begun to speak.
+/// The lines of a kernel's log that report broken rules; none if the kernel has not begun to log.
 pub fn complaints(log: &Path) -> Vec<String> {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -186,7 +187,7 @@ mod tests {
     use super::super::kernel::{Series, cache};
     use super::*;
 
-    /// Without `/init` and without a disk a kernel panics.
+    /// A kernel without `/init` and without a disk panics.
     #[test]
     fn a_guest_that_does_not_boot_fails_with_its_last_words() {
         const NAME: &str = "a_guest_that_does_not_boot_fails_with_its_last_words";

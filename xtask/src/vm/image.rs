@@ -1,4 +1,5 @@
-//! What the file systems of all guests have: busybox, some programs of this machine, and the kernel's modules.
+//! The parts that the file systems of all guests share: busybox, some programs of this machine, and the
+//! kernel's modules.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -11,7 +12,8 @@ use super::initramfs::Initramfs;
 use super::kernel::Kernel;
 use crate::command::{find_program, output};
 
-/// How a guest's first script begins. Where it fails, the kernel panics, which ends the machine.
+/// The beginning of a guest's first script. Where the script fails, the kernel panics, which ends the
+/// machine.
 pub const START: &str = "#!/bin/sh\nset -e\n\
     export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb\n\
     mount -t proc proc /proc\nmount -t sysfs sysfs /sys\nmount -t devtmpfs dev /dev\n\

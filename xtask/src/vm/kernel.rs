@@ -13,7 +13,7 @@ use crate::command::{as_root, find_program, output, run_shown};
 use crate::toolchain::cache_dir;
 use crate::unpack::unpack;
 
-/// Where unpacked kernels are.
+/// The folder of unpacked kernels.
 pub fn cache() -> Result<PathBuf> {
     let cache = cache_dir().join("kernels");
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
@@ -37,7 +37,7 @@ pub enum Series {
     Realtime,
 }
 
-/// What [`Series::Newer`] is newer than.
+/// The version that [`Series::Newer`] is newer than.
 const NEWER_THAN: [u32; 2] = [6, 12];
 
 impl fmt::Display for Series {
@@ -64,7 +64,7 @@ pub struct Kernel {
 pub struct Module {
     /// Its file's name.
     pub name: String,
-    /// What it is loaded with.
+    /// The parameters that the module is loaded with.
     pub parameters: &'static str,
     /// The file, not compressed.
     pub bytes: Vec<u8>,
@@ -119,7 +119,7 @@ impl Series {
         let parts = parts(&package)?;
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         unpack(&parts, &cache.join(&package), |tree| {
-            // Debian 13 has its modules below `/usr` alone, where the tools of Debian 12 do not look.
+            // Debian 13 has its modules below `/usr` alone, where the tools of Debian 12 do not search.
             let lib = tree.join("lib");
             if !lib.exists() {
                 symlink("usr/lib", &lib).with_context(|| format!("linking {}", lib.display()))?;

@@ -14,18 +14,19 @@ use crate::test::catalog::{self, Target};
 
 /// The program whose tests report what they find.
 const DEVICES: &str = "netns_devices";
-/// Another one, whose tests need devices that few machines have.
+/// Another program, whose tests need devices that few machines have.
 const STACKED: &str = "netns_auto_stacked";
 
-/// What is to be tried.
+/// The trials that the user asks for.
 pub struct Asked<'a> {
     /// The only kernel; each that has a package without it.
     pub kernel: Option<Series>,
-    /// Some tests on one kernel, compared with what is stored; else all, to be stored.
+    /// Whether to run some tests on one kernel, and compare them with the stored results; else all run, and
+    /// are stored.
     pub is_short: bool,
     /// Tests of devices with this in their name, and no others; what is stored of the others stays.
     pub filter: Option<&'a str>,
-    /// What is not available here is skipped.
+    /// Whether kernels that are not available here are skipped.
     pub if_available: bool,
 }
 
@@ -33,7 +34,7 @@ impl Asked<'_> {
     fn series(&self) -> Vec<Series> {
         match self.kernel {
             Some(series) => vec![series],
-            // It has what most machines lack, and TCX.
+            // This kernel has TCX, and the features that most machines lack.
             None if self.is_short => vec![Series::V6_12],
             None => Series::ALL.to_vec(),
         }
@@ -66,7 +67,7 @@ pub fn matrix(asked: &Asked<'_>) -> Result<ExitCode> {
     let tests = run::build(&chosen)?;
     for (series, kernel) in &kernels {
         let said = run::run(*series, kernel, &tests, &mut count)?;
-        // Only now: another kernel may have been tried meanwhile.
+        // The matrix is read only now: another kernel may have been tried meanwhile.
         let mut matrix = Matrix::load()?;
         let cells = said.cells.iter().map(|line| Cell::read(line)).collect::<Result<Vec<Cell>>>()?;
         if cells.is_empty() {

@@ -16,13 +16,13 @@ use crate::unpack::unpack;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
-/// What must be of one version with [`PACKAGE`], or holds the files that a machine boots with.
+/// Packages that must be of one version with [`PACKAGE`], or that hold the files which a machine boots with.
 const PARTS: [&str; 4] = [PACKAGE, "qemu-system-common", "qemu-system-data", "seabios"];
 
 /// Where QEMU is.
 pub struct Qemu {
     program: PathBuf,
-    /// Where it looks for firmware; empty for where it was built to look.
+    /// The folders where QEMU searches for firmware; empty for its built-in ones.
     firmware: Vec<PathBuf>,
 }
 
@@ -91,7 +91,7 @@ fn versions(listed: &str) -> impl Iterator<Item = &str> {
     listed.lines().filter_map(|line| Some(line.split('|').nth(1)?.trim()))
 }
 
-/// What QEMU depends on, besides its own parts.
+/// The packages that QEMU depends on, besides its own parts.
 fn libraries() -> Result<Packages> {
     let listed = output(Command::new("apt-cache").args(["depends", "--important", PACKAGE]))?;
     let packages = dependencies(&listed).filter(|name| !PARTS.contains(name));

@@ -18,7 +18,7 @@ use crate::test::catalog::Target;
 /// How many packets the model judges, unless the environment says it: emulation is slow.
 const MODEL_CASES: (&str, &str) = ("INJECTOR_MODEL_CASES", "1024");
 
-/// What tests, and libtest itself, take from the environment.
+/// The variables that tests, and libtest itself, take from the environment.
 const VARIABLES: [&str; 7] = [
     MODEL_CASES.0,
     "INJECTOR_MODEL_SEED",
@@ -29,8 +29,8 @@ const VARIABLES: [&str; 7] = [
     "RUST_TEST_THREADS",
 ];
 
-/// What tests need of a kernel, with the parameters that keep a module from making devices by itself. A module that is
-/// built in is none.
+/// The kernel modules that tests need, with the parameters that keep a module from making devices by itself.
+/// A module that is built in is not loaded.
 const MODULES: [(&str, &str); 19] = [
     ("veth", ""),
     ("bridge", ""),
@@ -58,9 +58,9 @@ const SKIPS: &str = "/run/skips";
 /// Where the tests of devices append what came of each try.
 const CELLS: &str = "/run/cells";
 
-/// What a guest has said besides the results of its tests.
+/// The guest's output besides the results of its tests.
 pub struct GuestOutput {
-    /// What the tests of devices found, a line each.
+    /// The results of the tests of devices, a line each.
     pub cells: Vec<String>,
     /// The version of the kernel's package, where the kernel says it.
     pub package: Option<String>,
@@ -206,7 +206,7 @@ fn init(modules: &str, tests: &[(Artifact, Target)]) -> Result<String> {
     ))
 }
 
-/// What is written for one guest; gone with it.
+/// The files that are written for one guest; removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -219,7 +219,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // It lies in cargo's folder, where nobody looks for it.
+        // The folder lies in cargo's folder, where nobody searches for it.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

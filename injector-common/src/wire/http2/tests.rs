@@ -118,7 +118,7 @@ fn the_status_may_be_a_literal() {
         for value in [&b"\x03200"[..], b"\x82\x10\x01"] {
             let block = [&[name], value].concat();
             assert!(one(&[&built(1, 4, 1, &block), DATA]), "{block:x?}");
-            // With nothing after it in the segment.
+            // Nothing follows it in the segment.
             let mut streams = BTreeSet::new();
             assert!(!answers(&mut streams, &[&built(1, 4, 1, &block)]));
             assert!(streams.contains(&1), "{block:x?}");

@@ -60,7 +60,7 @@ pub(super) fn no_number(node: &Node<'_>, authority: &str, usage: &str) {
 pub(super) fn check_url(url: &str) -> Result<(), String> {
     let uri: Uri = url.parse().map_err(|error| format!("is not a URL ({error})"))?;
     match uri.scheme_str() {
-        // What sends the request looks for these letters.
+        // The code that sends the request compares with these letters, in lower case.
         Some("http" | "https") if !url.starts_with("http") => {
             return Err("has a scheme in capitals".to_owned());
         }
@@ -87,7 +87,7 @@ fn check_authority(authority: &Authority) -> Result<Option<u16>, String> {
     if host.is_empty() {
         return Err("has no host".to_owned());
     }
-    // What `Authority` itself says of the port is the same for one that is absent and one that is too large.
+    // `Authority` gives the same answer for a port that is absent and for one that is too large.
     let port = match authority.as_str().strip_prefix(host) {
         None => return Err("names a user, which probes do not send".to_owned()),
         Some("") => None,

@@ -17,9 +17,9 @@ use crate::config::secret::{Sent, Text};
 /// An HTTP/1.1 request, and which answers are successes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpProbe {
-    /// What is sent.
+    /// The request.
     pub request: HttpRequest,
-    /// Which answers are successes.
+    /// The answers that are successes.
     pub expect: HttpExpect,
 }
 
@@ -199,7 +199,7 @@ impl Kind for HttpProbe {
     }
 }
 
-/// What an HTTP request is made of.
+/// Reads the parts of an HTTP request from the keys of a table; `None` if one is wrong, which is reported.
 pub(in crate::config) fn request(table: &Fields<'_>, texts: &Texts<'_>) -> Option<HttpRequest> {
     let url = table.require("url", URL_USAGE).and_then(|node| {
         let url = texts.read(&node, URL_USAGE)?;

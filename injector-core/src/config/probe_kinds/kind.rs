@@ -1,4 +1,4 @@
-//! What a kind of probe says of itself.
+//! The facts that a kind of probe gives about itself.
 
 use std::fmt::{self, Write as _};
 
@@ -14,11 +14,11 @@ use crate::model::ProbeSettings;
 /// The schedule of most kinds, where the config names none.
 pub const INTERVAL: Span = Span::millis(10);
 
-/// One kind of probe.
+/// A kind of probe.
 pub(in crate::config) trait Kind: Sized {
     /// Its keys, with what they mean, for the schema and the page of the config.
     type Keys: JsonSchema;
-    /// What a success is, for the page of the config.
+    /// The definition of a success, for the page of the config.
     const SUCCESS: &'static str;
     /// The schedule, where the config names none.
     const INTERVAL: Span = INTERVAL;
@@ -28,10 +28,10 @@ pub(in crate::config) trait Kind: Sized {
     /// Reads it; reports what is wrong.
     fn read(node: &Node<'_>, texts: &Texts<'_>) -> Option<Self>;
 
-    /// What it sends and expects, without what may be secret.
+    /// Adds the request and the expected answer to the stimulus, in words, without what may be secret.
     fn describe<'a>(&'a self, stimulus: &mut Stimulus<'a>);
 
-    /// The same by keys of the config, for programs that compare: each value has one spelling.
+    /// Adds the settings by keys of the config, for programs that compare them: each value has one spelling.
     fn settings(&self, settings: &mut Settings);
 
     /// Every text that may have secrets in it.
@@ -49,7 +49,7 @@ pub(in crate::config) trait Kind: Sized {
         None
     }
 
-    /// The same, to read its files.
+    /// Its TLS settings, to read their files.
     fn tls_mut(&mut self) -> Option<&mut Tls> {
         None
     }
@@ -60,11 +60,11 @@ pub(in crate::config) trait Kind: Sized {
     }
 }
 
-/// What is the same for all probes of a kind.
+/// The facts that all probes of a kind share.
 pub(in crate::config) struct KindInfo {
     /// Its key in `probe:`.
     pub word: &'static str,
-    /// What a success is.
+    /// The definition of a success.
     pub success: &'static str,
     /// The schedule, where the config names none.
     pub interval: Span,
@@ -72,7 +72,7 @@ pub(in crate::config) struct KindInfo {
     pub shares_connections: bool,
 }
 
-/// What a probe is made of, by keys of the config.
+/// The settings of a probe, by keys of the config.
 #[derive(Default)]
 pub(in crate::config) struct Settings(ProbeSettings);
 
@@ -97,8 +97,8 @@ impl Settings {
     }
 }
 
-/// What a probe sends and expects, in words. It has no values of headers, queries, bodies and arguments: a digest of these
-/// shows where two measurements differ.
+/// The request and the expected answer of a probe, in words. They have no values of headers, queries, bodies
+/// and arguments: a digest of these shows where two measurements differ.
 #[derive(Default)]
 pub(in crate::config) struct Stimulus<'a> {
     text: String,

@@ -9,7 +9,7 @@ use crate::config::read::Node;
 use crate::config::secret::Text;
 use crate::model::PeerId;
 
-/// One peer that an endpoint runs on, or that is asked for a role.
+/// A peer that an endpoint runs on, or that is asked for a role.
 pub(in crate::config) struct Instance<'a> {
     pub id: PeerId,
     pub name: &'a str,

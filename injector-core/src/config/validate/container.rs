@@ -9,9 +9,9 @@ use crate::config::{Config, ContainerRef, Engine, Interface, Interfaces, Netns, 
 const USAGE: &str = "write the container's name or id as the engine shows it, as in: container: restate-1";
 const COMPOSE_USAGE: &str = "write project and service, as in: compose: shop/restate, or with a number where there are several: shop/restate/2";
 
-/// What a peer's table says of a container.
+/// The container in a peer's table.
 pub(super) enum Named {
-    /// Nothing.
+    /// There is no container.
     Nothing,
     /// Something wrong, which is reported.
     Wrong,
@@ -77,7 +77,7 @@ fn compose(node: &Node<'_>) -> Option<ContainerRef> {
     Some(ContainerRef::Compose { project: project.to_owned(), service: service.to_owned(), number })
 }
 
-/// What Docker and Podman take as a name: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+/// Whether Docker and Podman take the text as a name: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 fn is_container_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
@@ -140,11 +140,11 @@ pub(super) fn selected<'a>(node: Node<'a>, engine: &Engine, select: &Select<'_>)
     }
 }
 
-/// What `containers:` means.
+/// The containers that `containers:` selects.
 pub(super) struct Selected<'a> {
     /// The names of the containers.
     pub names: Vec<String>,
-    /// Its place.
+    /// The place of the key.
     pub node: Node<'a>,
 }
 

@@ -1,4 +1,4 @@
-//! `here:` and `elsewhere:` which peers and devices this daemon looks after.
+//! Reads `here:` and `elsewhere:`, which say whose links this daemon cuts and which devices are no exits.
 
 use super::interfaces::{name, place};
 use super::names::{Firsts, peer_named};

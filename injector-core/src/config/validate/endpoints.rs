@@ -76,7 +76,7 @@ fn endpoint(
     }
     let netns = table.get("netns").map(|node| netns::read(&node));
     table.finish();
-    // What was given and is wrong has been reported: there will be no config, and no endpoint is needed.
+    // A part that is given and wrong has been reported: there will be no config, so no endpoint is made.
     let (Some(base), Some(role), Some(probe)) = (base, role, probe) else { return };
     let one = |name: String, peer: Option<&Instance<'_>>| Endpoint {
         name,
@@ -120,7 +120,7 @@ fn choose(instance: &mut Instance<'_>, family: Family, peers: &[Peer], node: &No
             format!("peer \"{}\" has no single address of {family}", instance.name),
             format!("add one to peers.{}.addresses, or leave family out", instance.name),
         );
-        // One fault is enough: a text with {address} is no further one.
+        // A single fault is enough: a text with {address} reports no second one.
         instance.sound = false;
     }
 }
@@ -136,7 +136,7 @@ fn readable(node: &Node<'_>, wire: &Wire, kind: &ProbeKind) {
     }
 }
 
-/// An endpoint that looks at the same address and port for another success.
+/// An endpoint that expects another success at the same address and port.
 fn seen_otherwise<'a>(endpoints: &'a [Endpoint], peer: &Instance<'_>, wire: &Wire) -> Option<&'a str> {
     let address = peer.address?;
     let is_other = |other: &&Endpoint| {

@@ -61,7 +61,7 @@ fn interface(node: &Node<'_>, names: &PeerNames) -> Option<Interface> {
     let usage = "name the one peer that is behind this interface, as in: { name: tap1, peer: n1 }";
     let peer = table.get("peer").map(|node| peer_named(&node, names, usage));
     table.finish();
-    // What was given and is wrong must not turn into what is left out.
+    // A peer that is given and wrong must not be read as one that is left out.
     let peer = match peer {
         None => None,
         Some(peer) => Some(peer?),
@@ -100,7 +100,7 @@ pub(super) fn name(node: &Node<'_>) -> Option<String> {
         );
         return None;
     }
-    // What dev_valid_name() of the kernel refuses.
+    // Names that dev_valid_name() of the kernel refuses.
     if name == "." || name == ".." || name.contains(['/', ':']) || name.contains(char::is_whitespace) {
         node.error(
             format!("\"{name}\" can't be the name of an interface"),

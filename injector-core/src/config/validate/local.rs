@@ -1,4 +1,4 @@
-//! What distinguishes peers on this machine.
+//! Reads the keys that distinguish peers on this machine.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
@@ -29,8 +29,8 @@ pub(super) fn is_named(peer: &Node<'_>) -> bool {
     WORDS.iter().any(|word| peer.value().get(word).is_some())
 }
 
-/// What a peer's table says of processes on this machine; `None` if it says nothing, or something wrong, which is
-/// reported.
+/// Reads the keys of a peer's table that are about processes on this machine; `None` if there are none, or
+/// one is wrong, which is reported.
 pub(super) fn read<'a>(table: &Fields<'a>) -> Option<Local<'a>> {
     let others = ["addresses", "mac", "vm", "vip", "forwards", "container", "compose"]
         .map(|name| (name, table.get(name)));

@@ -28,7 +28,7 @@ pub(super) fn peer_named(node: &Node<'_>, names: &PeerNames, usage: &str) -> Opt
     }
 }
 
-/// Where something stood first, for reports of the second.
+/// Where each value was first, so that a report about its second place can name the first.
 pub(super) struct Firsts<'a, K> {
     report: &'a Report<'a>,
     seen: std::collections::HashMap<K, String>,

@@ -205,7 +205,7 @@ fn peer<'a>(
     Some(peer)
 }
 
-/// Any address as the prefix that it is.
+/// Parses an address or a prefix; a single address becomes the prefix that holds it alone.
 fn parse(text: &str) -> Option<IpNet> {
     text.parse::<IpAddr>().ok().map(IpNet::from).or_else(|| text.parse().ok())
 }

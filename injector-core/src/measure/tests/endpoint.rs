@@ -203,7 +203,8 @@ fn pending_probes_hold_the_verdict_back() {
 
 #[test]
 fn a_broken_run_with_a_slow_first_answer_was_never_ready() {
-    // Those due before 60 ms are answered at 900 ms; failing at 60 ms, fast from 70 ms on.
+    // Probes due before 60 ms are answered at 900 ms; the probe due at 60 ms fails; later ones are answered
+    // in 1 ms.
     let samples = life(20, |ms| match ms {
         0..60 => (900 - ms, true),
         60 => (1, false),

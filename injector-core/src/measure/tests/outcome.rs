@@ -1,4 +1,4 @@
-//! What spoils, censors or closes a trial.
+//! Tests of what spoils, censors or closes a trial.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! What the page's script draws from: as compact as 10,000 trials demand. Times are tenths of a millisecond.
+//! The data that the page's script draws: as compact as 10,000 trials demand. Times are tenths of a
+//! millisecond.
 
 use std::collections::HashMap;
 use std::fmt::Write;

@@ -9,14 +9,14 @@ use crate::stats::trial::Trial;
 /// Groups of one kind.
 const MOST: usize = 50;
 
-/// One way to group trials.
+/// A way to group trials.
 #[derive(Debug, Serialize)]
 pub(super) struct Grouping {
-    /// What by.
+    /// The grouping's name.
     title: &'static str,
     /// The groups, those with the most trials first.
     names: Vec<String>,
-    /// Per trial the place of its group in `names`; −1 if it is in none of them.
+    /// For each trial the place of its group in `names`; −1 if it is in none of them.
     of: Vec<i64>,
 }
 

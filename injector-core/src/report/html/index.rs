@@ -17,11 +17,11 @@ const DOTS: usize = 2_000;
 pub struct Linked {
     /// The run.
     pub run: Run,
-    /// Its own page, as a link from this one.
+    /// The run's own page, as a link from this one.
     pub href: String,
 }
 
-/// What the script draws of a run.
+/// The parts of a run that the script draws.
 #[derive(Serialize)]
 struct Row {
     name: String,

@@ -117,7 +117,7 @@ fn axis(page: &mut Page) {
     page.markup("<div class=\"controls\"><label><input type=\"checkbox\" id=\"log\"> logarithmic time, in every plot</label></div>");
 }
 
-/// What the whiskers of a table mean.
+/// Explains the whiskers of a table.
 fn whisker_legend(page: &mut Page) {
     page.markup("<p class=\"note\">Rate, 0 to 100 %, on a square-root scale: the dot is the share of trials beyond the deadline, the bar its 95 % interval.</p>");
 }

@@ -26,7 +26,7 @@ const ENDPOINTS: usize = 12;
 /// The bytes that marks recently answers may take.
 const LATE_BYTES: usize = 400_000;
 
-/// From when to when late answers were waited for, in nanoseconds from the heal.
+/// Times in which late answers were waited for, in nanoseconds from the heal.
 type Spans = Vec<(i64, i64)>;
 
 /// Late answers by trial and endpoint.

@@ -6,7 +6,7 @@ use crate::report::escape::Escaped;
 
 const CSS: &str = include_str!("page/page.css");
 
-/// One function over all parts: the later ones use what the earlier ones name.
+/// The page's script: a single function around all parts, since later parts use the names of earlier ones.
 const SCRIPT: &str = concat!(
     "\"use strict\";\n(() => {\n",
     include_str!("page/base.js"),

@@ -10,14 +10,14 @@ use crate::run::layout::TRIALS;
 /// The file with the whole records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Records {
-    /// As a link from the page.
+    /// The file as a link from the page.
     pub href: String,
-    /// As a path, as the run directory was named.
+    /// The file as a path, as the run directory was named.
     pub name: String,
 }
 
 impl Records {
-    /// Those of a run directory, for a page in this file.
+    /// The records of a run directory, as the page `page` links to them.
     pub fn of(directory: &Path, page: &Path) -> Self {
         let file = directory.join(TRIALS);
         Self { href: link(page, &file), name: file.display().to_string() }

@@ -1,4 +1,4 @@
-//! What the last survey says of identity and coverage, kept over time, and asked for links.
+//! Identity and coverage by the last survey, kept over time, and assessed for links.
 
 use injector_core::identity::Stranger;
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,8 +85,8 @@ impl Interfaces {
         news
     }
 
-    /// Takes in a device that has come to a peer's home, before the next survey does: until its MAC address names the peer,
-    /// its frames pass the other ends. Whether it is new.
+    /// Takes in a device that has appeared in a peer's home, before the next survey does: until its MAC
+    /// address names the peer, its frames pass the other ends. Returns whether the device is new.
     pub(super) fn greet(&mut self, config: &Config, netns: Option<&Netns>, link: &LinkFacts) -> bool {
         let is_home = |home: &Home| home.is_alone && self.known[home.at].netns.as_ref() == netns;
         let Some(peer) = self.homes.iter().find(|(_, home)| is_home(home)).map(|(peer, _)| *peer) else {
@@ -98,7 +98,8 @@ impl Interfaces {
         let links = self.known.iter().flat_map(|space| &space.facts.links);
         let is_taken = links.into_iter().any(|known| known.mac == Some(mac))
             || config.peers.iter().any(|other| other.id != peer && other.mac == Some(mac));
-        // Whoever is master has the MAC address of a virtual router, and each of the others may have a device with it.
+        // The master among virtual routers has their shared MAC address, and each of the others may have a
+        // device with it.
         if is_taken || is_virtual(mac) || self.identity.macs.contains_key(&mac) {
             return false;
         }
@@ -112,12 +113,12 @@ impl Interfaces {
         self.sightings.suspects(config, &self.identity, links, strangers)
     }
 
-    /// What names the ends of frames now.
+    /// The facts that name the ends of frames now.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The same with the ports alone that programs of ours are on.
+    /// [`Self::identity`] with only the ports that programs of ours are on.
     pub fn hooked_identity(&self) -> Identity {
         let mut identity = self.identity.clone();
         let attached: BTreeSet<u32> =
@@ -159,7 +160,8 @@ impl Interfaces {
         parts
     }
 
-    /// How far links of one partition are covered from an instant on, in their order: each at the worst of that time.
+    /// The coverage of links of one partition from an instant on, in their order: each at the worst of that
+    /// time.
     pub fn coverage_of(
         &self,
         names: &PeerNames,
@@ -172,7 +174,7 @@ impl Interfaces {
         let until = until.map(|until| until.max(from + std::time::Duration::from_nanos(1)));
         let parts = self.parts(TimeRange { from_ns: from, until_ns: until });
         let mut worst: Vec<Option<LinkAssessment>> = vec![None; links.len()];
-        // How bad it is: of two that are unknown, the one that no drop can prove.
+        // The rank of an assessment: of two links that are unknown, the one that no drop can prove is worse.
         let rank = |assessment: &LinkAssessment| (assessment.state, assessment.is_translated());
         let mut uncovered: Vec<Vec<Uncovered>> = vec![Vec::new(); links.len()];
         for (gap, picture, hooked) in &parts {
@@ -213,8 +215,8 @@ impl Interfaces {
         worst.into_iter().zip(uncovered).map(|(assessment, uncovered)| words(assessment, uncovered)).collect()
     }
 
-    /// When something could send packets of links past our programs, from an instant on, in the links' order: times at
-    /// which they are covered only by hooks that something runs before.
+    /// The times in which something could send packets of links past our programs, from an instant on, in the
+    /// links' order: times at which they are covered only by hooks that something runs before.
     pub fn bypassed(
         &self,
         links: &[Link],
@@ -380,7 +382,7 @@ impl Interfaces {
         }
     }
 
-    /// What to write into the config, where something helps.
+    /// The entry to write into the config, where one helps.
     fn remedy(&self, names: &PeerNames, reason: &Reason) -> Option<String> {
         match reason {
             Reason::NoHook(places) | Reason::Path(_, places) if !places.is_empty() => {
@@ -433,7 +435,7 @@ impl Interfaces {
         self.entry(interface).is_some_and(|entry| home == Some(&entry.interface.netns))
     }
 
-    /// How to say that a peer is behind an interface: this one, if it is known.
+    /// The words by which the config says that a peer is behind an interface: this interface, if it is known.
     fn word(&self, peer: &str, interface: Option<u32>) -> String {
         let entry = interface.and_then(|id| self.entry(id));
         let name = entry.map_or("tap1", Entry::name);

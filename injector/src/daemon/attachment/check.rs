@@ -13,7 +13,7 @@ use crate::netns::Identity;
 use injector_core::clock::MonoNs;
 use injector_core::config::Netns;
 
-/// How long after its thread is free again a namespace that did not answer is looked into.
+/// How long after its thread is free again a namespace that did not answer is read.
 pub(super) const AGAIN: Duration = Duration::from_millis(20);
 /// Why a namespace's thread found nothing that was asked.
 pub(super) const NO_ANSWER: &str = "the thread of the network namespace gave no answer: the log has why";
@@ -23,7 +23,7 @@ impl Interfaces {
         let entry = &self.entries[entry];
         match news {
             News::Overrun => true,
-            // Which one is being attached is not known yet.
+            // The index of an interface that is being attached is not known yet.
             News::Gone(index) => entry.is_busy || entry.index() == Some(*index),
             News::Link(link) => {
                 let is_name = link.name == entry.name();
@@ -42,8 +42,9 @@ impl Interfaces {
         }
     }
 
-    /// Has the interfaces of a namespace compared with what the kernel says now; an event is only the reason to look. Its thread
-    /// tells what there is, by an event: it may be held up. What happened, for the timeline, if there is no thread to ask.
+    /// Has the interfaces of a namespace compared with what the kernel says now; an event is only the reason
+    /// to read them. The namespace's thread sends the list as an event, since it may be held up. Returns what
+    /// happened, for the timeline, if there is no thread to ask.
     pub(super) fn check(&mut self, netns: Option<&Netns>, when: MonoNs) -> Vec<(String, String)> {
         if !self.entries.iter().any(|entry| entry.interface.netns.as_ref() == netns) {
             return Vec::new();
@@ -52,7 +53,7 @@ impl Interfaces {
             return self.compare(netns, &LinkList::nothing(), when);
         };
         let netns = netns.cloned();
-        // One look serves all; what is news after it has begun calls for another.
+        // One reading serves all; news that comes after it has begun calls for another.
         if let Some(asked) = self.links_asked.get_mut(&netns) {
             asked.get_or_insert(when);
             return Vec::new();
@@ -89,11 +90,11 @@ impl Interfaces {
         if self.workers.identity(netns) != Some(identity) {
             return Vec::new();
         }
-        // Its thread had ended when it was asked.
+        // The namespace's thread had ended when it was asked.
         let Some(again) = self.links_asked.remove(&netns.cloned()) else { return Vec::new() };
         let mut reported = match list {
             Ok(list) => self.compare(netns, &list, when),
-            // No answer is not an answer that there is nothing.
+            // A missing answer is not a list without interfaces.
             Err(error) => {
                 tracing::warn!(error, "its interfaces could not be read, and are looked at again");
                 self.check_again(netns, when);
@@ -125,7 +126,7 @@ impl Interfaces {
             if entry.index().is_some() && !entry.was_attached_at(*begun) {
                 continue;
             }
-            // What is attached is followed by its index, under whichever name.
+            // An attached interface is followed by its index, under whichever name.
             let same = entry.index().and_then(|index| by_index.get(&index));
             let found = same.or_else(|| by_name.get(entry.interface.name.as_str())).copied();
             if let Some(index) = entry.index() {

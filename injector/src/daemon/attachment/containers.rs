@@ -15,21 +15,21 @@ use injector_core::config::{Config, ContainerRef, Netns};
 use injector_core::containers::ContainerStates;
 use injector_core::model::PeerId;
 
-/// Whose the network namespace of a peer's container is.
+/// The owner of the network namespace of a peer's container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Housing {
-    /// Its own.
+    /// The namespace is the container's own.
     Own,
-    /// There is none: it does not run.
+    /// The container does not run: it has no namespace.
     None,
     /// The daemon's.
     Daemons,
-    /// Another peer's.
+    /// The namespace is another peer's.
     Peers(PeerId),
 }
 
 impl Interfaces {
-    /// Takes in which containers run, before peers are looked for.
+    /// Takes in which containers run, before peers are searched for.
     ///
     /// # Errors
     /// Two peers are in one network namespace, or one has none of its own.
@@ -74,7 +74,7 @@ impl Interfaces {
     /// Takes in what the engine says while the daemon runs.
     pub(super) async fn take_engine(&mut self, config: &Config, news: News, changes: &mut Changes) {
         match news {
-            // One that was to be tried again, and that something newer has replaced.
+            // News that was to be tried again, and that something newer has replaced.
             News::Seen { at, .. } if at < self.containers_at => {}
             News::Seen { at, states } => {
                 self.containers_at = at;

@@ -8,7 +8,7 @@ use injector_core::config::{Interface, Netns};
 /// How many gaps of an interface are remembered.
 const GAPS: usize = 1024;
 
-/// One interface.
+/// An interface that the daemon attaches to, or tries to.
 pub struct Entry {
     /// Its id in the programs.
     pub id: u32,
@@ -28,7 +28,8 @@ pub struct Entry {
     pub is_preparing: bool,
     /// Whether they are being attached or taken off, by its namespace's thread.
     pub is_busy: bool,
-    /// When something happened meanwhile that calls for another look.
+    /// When something happened meanwhile, so that the interface must be compared with the kernel's list
+    /// again.
     pub look_again: Option<MonoNs>,
     /// Why it is not attached.
     pub missing: String,
@@ -36,7 +37,7 @@ pub struct Entry {
     pub gaps: Vec<TimeRange>,
     /// When something could send packets past our programs.
     pub bypasses: Vec<Bypass>,
-    /// What was on its hooks when they were last read; `None` since our programs were attached.
+    /// The state of its hooks when they were last read; `None` since our programs were attached.
     pub last_state: Option<HookState>,
     /// When our programs were last known to be on their hooks, with nothing before them.
     pub whole_at: MonoNs,
@@ -45,16 +46,16 @@ pub struct Entry {
 /// A time in which something could send packets past our programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bypass {
-    /// From when until when.
+    /// The time: from when until when.
     pub time: TimeRange,
-    /// What runs before ours, in words,
+    /// The programs that run before ours, in words,
     pub why: String,
     /// and on its hooks.
     pub ahead: Vec<Foreign>,
 }
 
 impl Entry {
-    /// One that is attached before anything is cut.
+    /// An interface that is attached before anything is cut.
     pub fn new(id: u32, interface: Interface, chosen: Option<String>) -> Self {
         let missing = "not attached yet".to_owned();
         Self {
@@ -76,7 +77,7 @@ impl Entry {
         }
     }
 
-    /// One that was found later: until it is attached, it never was.
+    /// An interface that was found later: until it is attached, it never was.
     pub fn found_later(id: u32, interface: Interface, chosen: Option<String>) -> Self {
         Self { gaps: vec![TimeRange::ALWAYS], ..Self::new(id, interface, chosen) }
     }
@@ -158,7 +159,7 @@ impl Entry {
             self.begin_gap(since);
             self.end_bypass(since);
         }
-        // What is attached next is looked for by the name of the config.
+        // An interface is attached again by its name in the config.
         self.renamed = None;
         let process = self.interface.netns.as_ref().and_then(Netns::process);
         self.missing = match process.filter(|pid| Netns::Pid(*pid).path().is_some_and(|path| !path.exists()))
@@ -208,7 +209,7 @@ impl Entry {
         self.stay_off(&error.to_string())
     }
 
-    /// The same for any other reason.
+    /// Takes note of why it is not attached, in words; reported once.
     pub fn stay_off(&mut self, missing: &str) -> Option<(String, String)> {
         let is_new = missing != self.missing;
         missing.clone_into(&mut self.missing);

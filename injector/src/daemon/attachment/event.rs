@@ -1,4 +1,4 @@
-//! What happens to interfaces, and what comes of it.
+//! Events about interfaces, and their effects.
 
 use super::hook_reading::HooksFound;
 use super::programs::SharedKey;
@@ -13,7 +13,7 @@ use injector_core::model::PeerId;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// What the daemon's task is notified of about interfaces.
+/// An event about interfaces that the daemon's task is notified of.
 #[derive(Debug)]
 pub enum InterfaceEvent {
     /// Something happened in a namespace.
@@ -24,7 +24,7 @@ pub enum InterfaceEvent {
         identity: Identity,
         /// When the news came.
         at: MonoNs,
-        /// What.
+        /// The news.
         news: News,
     },
     /// The interfaces of a namespace, which were asked for.
@@ -35,12 +35,12 @@ pub enum InterfaceEvent {
         identity: Identity,
         /// When we learned of the first reason to ask.
         at: MonoNs,
-        /// Before they were read: since then there may be others.
+        /// The instant before they were read: since then there may be others.
         begun: MonoNs,
-        /// They, or why they can't be read.
+        /// The interfaces, or why they can't be read.
         links: Result<Vec<LinkFacts>, String>,
     },
-    /// What dead daemons left in a namespace is removed, as far as it can be.
+    /// A namespace was cleaned of what dead daemons left, as far as possible.
     Cleaned {
         /// The namespace, by name,
         netns: Option<Netns>,
@@ -52,7 +52,7 @@ pub enum InterfaceEvent {
         /// When the news came.
         at: MonoNs,
     },
-    /// It is time to look again at names whose namespaces nobody could look at.
+    /// Names whose namespaces nobody could read have to be checked again.
     Names {
         /// When the first reason to came.
         at: MonoNs,
@@ -61,14 +61,14 @@ pub enum InterfaceEvent {
     Prepared {
         /// The id of the interface that they are for.
         id: u32,
-        /// They, or why there are none.
+        /// The programs, or why there are none.
         instance: Result<Instance, DatapathError>,
     },
     /// Programs are verified, or refused, that interfaces of one namespace share.
     Shared {
-        /// Which,
+        /// The key of the interfaces that share them,
         key: SharedKey,
-        /// and they, or why there are none.
+        /// and the programs, or why there are none.
         instance: Result<Instance, DatapathError>,
     },
     /// A namespace's thread has attached our programs to an interface, or taken them off.
@@ -79,37 +79,37 @@ pub enum InterfaceEvent {
         netns: Option<Netns>,
         /// and which one of that name.
         identity: Identity,
-        /// What is on them.
+        /// The state of the hooks.
         found: HooksFound,
     },
     /// Cgroups of peers on this machine may have been recreated.
     Cgroups,
-    /// Processes of peers on this machine were looked at.
+    /// A scan of the processes of peers on this machine has ended.
     Local {
-        /// When the look began.
+        /// When the scan began.
         begun: MonoNs,
-        /// What was found, or why nothing was.
+        /// The result, or why there is none.
         found: Box<Result<crate::local::Found, crate::local::Error>>,
     },
     /// The engine says something of containers.
     Engine(crate::engine::News),
-    /// It is time to look where the peers live now.
+    /// A survey of where the peers live is due.
     Survey {
         /// When the first reason to came.
         at: MonoNs,
     },
-    /// Where the peers live was looked for.
+    /// A survey of where the peers live has ended.
     Surveyed {
         /// When the first reason to came.
         at: MonoNs,
-        /// When the look began.
+        /// When the survey began.
         begun: tokio::time::Instant,
-        /// What was found.
+        /// The result.
         surveyed: Box<Surveyed>,
     },
 }
 
-/// What is cut while interfaces change.
+/// The facts about cuts that matter while interfaces change.
 #[derive(Clone, Copy, Debug)]
 pub struct Cuts {
     /// When the first of the cuts began whose record is open.
@@ -118,15 +118,15 @@ pub struct Cuts {
     pub is_rolling: bool,
 }
 
-/// What came of an event.
+/// The effects of an event.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// For the timeline: the interface, and what happened to it.
+    /// Entries for the timeline: the interface, and what happened to it.
     pub reported: Vec<(String, String)>,
     /// Namespaces that have a new thread: their probes restart.
     pub reborn: Vec<Netns>,
     /// Whether something may have changed on hooks that ours are on.
     pub hooks: bool,
-    /// The addresses of peers that are containers, if they were looked for.
+    /// The addresses of peers that are containers, if they were searched for.
     pub contained: Option<BTreeMap<PeerId, Vec<IpAddr>>>,
 }

@@ -1,5 +1,5 @@
-//! What a peer has given up, or someone else has too, before the next survey says so: until then it would still name the peer,
-//! and a cut would drop frames of whoever has it now.
+//! Handles addresses that a peer has given up, or that someone else has too, before the next survey finds
+//! them: until then they would still name the peer, and a cut would drop frames of whoever has them now.
 
 use std::net::IpAddr;
 

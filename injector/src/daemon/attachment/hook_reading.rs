@@ -1,54 +1,55 @@
-//! What is read of hooks, in the namespace of their interfaces.
+//! Reads hooks, in the namespace of their interfaces.
 
 use std::time::Duration;
 
 use crate::datapath::{HookQuery, HookState, OwnPrograms, states, states_of_all};
 use injector_core::clock::MonoNs;
 
-/// What was found on the hooks of the interfaces of one namespace.
+/// The state of the hooks of the interfaces of one namespace.
 #[derive(Debug)]
 pub struct HooksFound {
-    /// Before the hooks were read: since then something else may be on them.
+    /// The instant before the hooks were read: since then something else may be on them.
     pub(super) at: MonoNs,
     /// How long reading them took.
     pub(super) cost: Duration,
     /// The interfaces, by id and index.
     pub(super) asked: Vec<(u32, u32)>,
-    /// What is on them, or why that is not known.
+    /// The result of the reading, or why there is none.
     pub(super) read: Result<Read, String>,
 }
 
 impl HooksFound {
-    /// Nothing was found, and why.
+    /// A reading that failed, with the reason.
     pub(super) fn none(why: &str) -> Self {
         Self { at: MonoNs::now(), cost: Duration::ZERO, asked: Vec::new(), read: Err(why.to_owned()) }
     }
 }
 
-/// What was read in one namespace.
+/// The result of a reading in one namespace.
 #[derive(Debug)]
 pub(super) struct Read {
-    /// What is on the interfaces that were asked for, in their order; `None` for one that is gone.
+    /// The state of the hooks of the interfaces that were asked for, in their order; `None` for an interface
+    /// that is gone.
     pub(super) states: Vec<Option<HookState>>,
     /// The indices of all interfaces of the namespace that have a program of others that may redirect, if that was
     /// asked for.
     pub(super) foreign: Option<Vec<u32>>,
 }
 
-/// How far to look for others' programs.
+/// The interfaces whose hooks are searched for others' programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookScope {
-    /// On the interfaces that our programs are on.
+    /// The interfaces that our programs are on.
     Ours,
-    /// On all interfaces of the namespaces where we are on the host end of a peer's link.
+    /// All interfaces of the namespaces where we are on the host end of a peer's link.
     All,
 }
 
-/// Which hooks to read in one namespace.
+/// The hooks to read in one namespace.
 pub(super) struct Wanted {
     pub(super) hooked: Vec<(u32, HookQuery)>,
-    /// Whether to look for programs of others on all of its interfaces: one of them may send packets into a peer's
-    /// namespace past our hook at the host end of its veth.
+    /// Whether to search all of its interfaces for programs of others: such a program may send packets into a
+    /// peer's namespace past our hook at the host end of its veth.
     pub(super) on_all: bool,
     /// The programs that are no stranger's.
     pub(super) own: OwnPrograms,

@@ -23,7 +23,7 @@ use injector_core::identity::End;
 use injector_core::metrics::InterfaceHook;
 
 impl Interfaces {
-    /// What to read, by namespace.
+    /// The hooks to read, by namespace.
     fn hooks_wanted(&self) -> BTreeMap<Option<Netns>, Wanted> {
         let mut groups: BTreeMap<Option<Netns>, Wanted> = BTreeMap::new();
         for entry in &self.entries {
@@ -55,8 +55,8 @@ impl Interfaces {
         here.any(|entry| entry.index() == Some(index))
     }
 
-    /// Takes note of a chain of nftables that came before our programs: by the next look it may be gone. What happened, for
-    /// the timeline.
+    /// Takes note of a chain of nftables that came before our programs: by the next reading it may be gone.
+    /// Returns what happened, for the timeline.
     pub(super) fn chain_came(&mut self, netns: Option<&Netns>, chain: &EgressChain) -> Vec<(String, String)> {
         let is_on = |entry: &&mut Entry| {
             entry.interface.netns.as_ref() == netns
@@ -127,7 +127,7 @@ impl Interfaces {
         reported_or_warned(reported)
     }
 
-    /// What the last look at a namespace's hooks took.
+    /// How long the last reading of a namespace's hooks took.
     pub fn hooks_cost(&self) -> Duration {
         self.hooks_cost
     }
@@ -155,7 +155,7 @@ impl Interfaces {
             let is_it = |entry: &Entry| {
                 entry.id == id && entry.index() == Some(index) && entry.was_attached_at(found.at)
             };
-            // It may have been lost, and attached again, since it was asked.
+            // The interface may have been lost, and attached again, since its hooks were asked for.
             let Some(at) = self.entries.iter().position(is_it) else { continue };
             // An interface that is gone is news of its own.
             if let Some(state) = state {
@@ -208,8 +208,9 @@ impl Interfaces {
         (changes, warnings)
     }
 
-    /// Compares what is on an interface's hooks with what was there; what changed, for the timeline. Whether something
-    /// may redirect past it is known again only if all interfaces of its namespace were looked at.
+    /// Compares the state of an interface's hooks with the one before. Returns what changed, for the
+    /// timeline. Whether something may redirect past the interface is known again only if all interfaces of
+    /// its namespace were read.
     async fn hook_state(
         &mut self,
         at: usize,
@@ -219,7 +220,7 @@ impl Interfaces {
     ) -> Vec<(String, String)> {
         if !state.missing.is_empty() {
             let since = self.entries[at].whole_at;
-            // What is left of it is taken off, and all of it is attached again.
+            // The programs that are left are taken off, and all are attached again.
             return vec![self.lose(at, since, "another process detached our program")];
         }
         let mut changes = Vec::new();
@@ -286,7 +287,7 @@ impl Interfaces {
         named
     }
 
-    /// What `status` shows.
+    /// The attachments, as `status` shows them.
     pub async fn views(&self) -> Vec<AttachmentView> {
         let mut states: BTreeMap<u32, Result<HookState, String>> = BTreeMap::new();
         for (netns, found) in self.read_hooks().await {

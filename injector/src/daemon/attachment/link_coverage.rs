@@ -3,7 +3,7 @@
 use injector_core::api::{CoverageState, Uncovered};
 use injector_core::model::Link;
 
-/// How far a link's paths pass hooks of ours over a time.
+/// The coverage of a link over a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkCoverage {
     /// The worst of that time.
@@ -15,7 +15,7 @@ pub struct LinkCoverage {
     /// Whether the reason is shown although the link is covered: rules of NAT replace the link between the peers by two links with
     /// the world, or a device was left out on purpose.
     pub is_told: bool,
-    /// What to write into the config, where something helps.
+    /// The entry to write into the config, where one helps.
     pub remedy: Option<String>,
     /// When it was not covered, or partly, and which interfaces were missing.
     pub uncovered: Vec<Uncovered>,

@@ -5,13 +5,13 @@ use injector_core::clock::MonoNs;
 
 /// The interfaces of a namespace, as they were read.
 pub(super) struct LinkList {
-    /// Before they were read.
+    /// The instant before they were read.
     pub begun: MonoNs,
     pub links: Vec<LinkFacts>,
 }
 
 impl LinkList {
-    /// Of a namespace whose thread has ended.
+    /// The list of a namespace whose thread has ended: it has no interfaces.
     pub(super) fn nothing() -> Self {
         Self { begun: MonoNs::now(), links: Vec::new() }
     }

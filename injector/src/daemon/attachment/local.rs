@@ -27,7 +27,7 @@ impl Interfaces {
         Ok(())
     }
 
-    /// What is seen of peers on this machine.
+    /// The observed processes of peers on this machine.
     pub(super) fn local(&self) -> &LocalProcesses {
         &self.local
     }
@@ -57,24 +57,24 @@ impl Interfaces {
         config.local_peers().map(end).collect()
     }
 
-    /// What notifies the daemon's task that cgroups of peers may have been recreated.
+    /// A function that notifies the daemon's task that cgroups of peers may have been recreated.
     pub fn cgroup_notifier(&self) -> impl Fn() + Send + 'static {
         let news = self.news.clone();
         move || drop(news.send(InterfaceEvent::Cgroups))
     }
 
-    /// What takes what was found back to the daemon's task.
+    /// A function that takes the result of a scan back to the daemon's task.
     pub fn scan_reporter(&self) -> impl FnOnce(MonoNs, Result<Found, Error>) + Send + 'static {
         let news = self.news.clone();
         move |begun, found| drop(news.send(InterfaceEvent::Local { begun, found: Box::new(found) }))
     }
 
-    /// When the last look at processes began: what was so before is known.
+    /// When the last scan of processes began: what was so before is known.
     pub fn local_scan_began(&self) -> MonoNs {
         self.local_scan_began
     }
 
-    /// Takes in what was found by a look that began at an instant; what changed, for the timeline.
+    /// Takes in the result of a scan that began at an instant. Returns what changed, for the timeline.
     pub fn take_local(
         &mut self,
         config: &Config,
@@ -94,7 +94,7 @@ impl Interfaces {
     fn take_found(&mut self, config: &Config, found: Found) -> Vec<(String, String)> {
         let Found { before, at, observed, late } = found;
         for (peer, Late { count, from }) in late {
-            // Until then, nothing said whose they were.
+            // Until the scan, nothing said whose sockets they were.
             self.doubt_local(peer, &Doubt::passing(format!("{count} of its sockets had no owner yet")), from);
         }
         let mut reported = Vec::new();
@@ -121,10 +121,10 @@ impl Interfaces {
         reported
     }
 
-    /// A process of a peer has made a socket of multipath TCP, for which sockets of the kernel's own send: until the next
-    /// look, nobody knows which.
+    /// Takes note that a process of a peer has made a socket of multipath TCP, for which sockets of the
+    /// kernel's own send: until the next scan, nobody knows which.
     pub fn multipath(&mut self, config: &Config, peer: PeerId) {
-        // What the kernel reports is not an index.
+        // The kernel's report is not used as an index.
         if config.peer(peer).is_none() {
             return;
         }
@@ -136,7 +136,8 @@ impl Interfaces {
         tracing::warn!(peer = config.names.name(peer), "made a socket of multipath TCP");
     }
 
-    /// Nothing is known of all peers' processes from an instant on; what changed, for the timeline.
+    /// Takes note that nothing is known of all peers' processes from an instant on. Returns what changed, for
+    /// the timeline.
     pub fn doubt_all_local(&mut self, config: &Config, why: &str, from: MonoNs) -> Vec<(String, String)> {
         let doubt = Doubt::passing(why.to_owned());
         for (peer, _) in config.local_peers() {

@@ -61,11 +61,11 @@ pub struct Interfaces {
     entries: Vec<Entry>,
     /// The id of the next one.
     next: u32,
-    /// Which of them a peer's packets pass.
+    /// The interfaces that each peer's packets pass.
     coverage: Coverage,
-    /// By peer: the interfaces that roll its links' loss, as the programs know them.
+    /// The interfaces that roll a peer's loss, as the programs know them, by peer.
     bound: BTreeMap<PeerId, BTreeSet<u32>>,
-    /// What the last survey was made from,
+    /// The namespaces that the last survey was made from,
     known: Vec<Namespace>,
     /// and which namespaces these were.
     answered: reading::Answered,
@@ -75,13 +75,13 @@ pub struct Interfaces {
     homes: BTreeMap<PeerId, homes::Home>,
     /// and the names of their namespaces.
     home_names: homes::Before,
-    /// What names the ends of frames, by that.
+    /// The facts that name the ends of frames, by that survey.
     identity: injector_core::identity::Identity,
     /// Addresses that the config lists for one peer and that another one, which is not seen inside, claims by its frames.
     taken_over: BTreeMap<IpAddr, PeerId>,
-    /// What was seen when.
+    /// The pictures of the past, each with its time.
     eras: eras::Eras,
-    /// What frames and neighbour tables said about MAC addresses.
+    /// The MAC addresses that frames and neighbour tables have shown.
     sightings: strangers::Sightings,
     /// Host ends of veths past which programs of others may redirect, as of the last cut.
     redirected: BTreeSet<u32>,
@@ -89,9 +89,9 @@ pub struct Interfaces {
     followed: BTreeMap<Option<Netns>, Identity>,
     /// The others that are watched for peers' addresses, or for rules of NAT.
     watched: BTreeMap<Option<Netns>, Identity>,
-    /// What the threads in namespaces have subscribed to.
+    /// The topics that the threads in namespaces have subscribed to.
     subscribed: Subscriptions,
-    /// Names of namespaces that nobody could look at.
+    /// Names of namespaces that nobody could read.
     unseen: UnseenNames,
     /// Whether the start is over.
     is_started: bool,
@@ -109,13 +109,14 @@ pub struct Interfaces {
     cleaning: BTreeMap<Option<Netns>, Worker>,
     /// and those that have yet to say what is on the hooks.
     hooks_asked: BTreeSet<Option<Netns>>,
-    /// What the last look at a namespace's hooks took.
+    /// How long the last reading of a namespace's hooks took.
     hooks_cost: std::time::Duration,
-    /// What was warned of.
+    /// The doubts that a warning was logged for.
     doubts: BTreeSet<String>,
     /// The threads.
     pub workers: Workers,
-    /// The names of the programs that were there before ours: later ones only the supervisor's rights may tell.
+    /// The names of the programs that were loaded before ours: only the supervisor has the right to read
+    /// those of later ones.
     initial_names: Names,
     /// Namespaces that had a thread and are gone.
     gone: BTreeSet<Netns>,
@@ -138,25 +139,25 @@ pub struct Interfaces {
     reborn: BTreeSet<Option<Netns>>,
     /// and what is seen of these peers.
     local: LocalProcesses,
-    /// When the last look at their processes began.
+    /// When the last scan of their processes began.
     local_scan_began: MonoNs,
-    /// What the engine says of the containers of the config,
+    /// The engine's answer about the containers of the config,
     containers: ContainerStates,
     /// When that was seen.
     containers_at: MonoNs,
     /// and the peers among them that have been found, and whose names the programs do not know yet.
     returned: BTreeSet<PeerId>,
-    /// What attaches now,
+    /// The tasks that attach now,
     attaching: Attaching,
     /// and what is attached or taken off, until it is taken in.
     landed: JobResults,
 }
 
-/// What is known of peers before interfaces are looked for.
+/// The facts about peers that are read before interfaces are searched for.
 pub struct ObservedState {
-    /// What was found of peers on this machine.
+    /// The result of the scan for peers on this machine.
     pub local: Option<crate::local::Found>,
-    /// What the engine says of containers.
+    /// The engine's answer about containers.
     pub containers: ContainerStates,
 }
 
@@ -172,7 +173,7 @@ impl Interfaces {
     /// Finds the interfaces, removes what dead daemons left on them, attaches to them all, and follows them.
     ///
     /// # Errors
-    /// Whatever keeps one of them from being attached: nothing stays attached then.
+    /// The reason why an interface can't be attached to: nothing stays attached then.
     pub async fn start(
         config: &Config,
         kernel: &mut Kernel,
@@ -183,7 +184,7 @@ impl Interfaces {
     ) -> Result<Self, StartError> {
         let mut interfaces = Self::new(config, kernel, workers, initial_names, news);
         if let Some(found) = observed.local {
-            // The first look: none was before it.
+            // The first scan: there was none before it.
             (interfaces.local, interfaces.local_scan_began) = (found.observed, found.before);
         }
         interfaces.find(config, observed.containers).await?;
@@ -213,7 +214,7 @@ impl Interfaces {
         Ok(interfaces)
     }
 
-    /// No interfaces yet.
+    /// Makes the state without any interfaces.
     fn new(
         config: &Config,
         kernel: &Kernel,
@@ -426,7 +427,7 @@ impl Interfaces {
             InterfaceEvent::Hooks { netns, identity, found } => {
                 changes.reported.extend(self.hooks_found(netns.as_ref(), identity, found).await);
             }
-            // The daemon's task has them looked at.
+            // The daemon's task has them scanned.
             InterfaceEvent::Cgroups => {}
             InterfaceEvent::Local { begun, found } => {
                 changes.reported.extend(self.take_local(config, begun, *found));

@@ -22,11 +22,11 @@ use injector_core::config::{self, Config, Netns};
 
 /// How long after it did not answer the supervisor is asked again.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
-/// In how many namespaces a thread is kept to notice addresses that move there, and rules of NAT.
+/// The most namespaces in which a thread is kept to notice addresses that move there, and rules of NAT.
 const MOST_WATCHED: usize = 256;
 
 impl Interfaces {
-    /// Stops the threads that were only needed to look around: a thread keeps its namespace alive.
+    /// Stops the threads that were only needed for the survey: a thread keeps its namespace alive.
     pub(super) fn leave_unused(&mut self, config: &Config) {
         let is_auto = config.interfaces == config::Interfaces::Auto;
         for netns in self.workers.names() {
@@ -54,7 +54,7 @@ impl Interfaces {
 
     /// Removes what dead daemons left in a namespace, and waits for it.
     pub(super) async fn clean(&mut self, netns: Option<&Netns>) -> Result<(), NetnsError> {
-        // Whose a program is, only the supervisor's rights tell.
+        // Only the supervisor has the rights that show whose a program is.
         let visitor = self.workers.visitor(netns).await?;
         let cleaned = visitor.run(remove_leftovers).await;
         visitor.stop();
@@ -65,7 +65,7 @@ impl Interfaces {
     pub(super) async fn begin_cleaning(&mut self, netns: Option<&Netns>) -> Result<(), NetnsError> {
         let visitor = self.workers.visitor(netns).await?;
         let (identity, netns) = (visitor.identity(), netns.cloned());
-        // What can't be removed keeps nothing from being attached, whatever the reason.
+        // A leftover that can't be removed keeps nothing from being attached, whatever the reason.
         let cleaned =
             PendingAnswer::new(&self.news, InterfaceEvent::Cleaned { netns: netns.clone(), identity });
         visitor.spawn_awaited(move || async move {
@@ -82,7 +82,7 @@ impl Interfaces {
     pub(super) fn cleaned(&mut self, netns: Option<&Netns>, identity: Identity) -> Vec<(String, String)> {
         match self.cleaning.entry(netns.cloned()) {
             Entry::Occupied(visitor) if visitor.get().identity() == identity => visitor.remove().stop(),
-            // Of a namespace that had this name before.
+            // The event is of a namespace that had this name before.
             _ => return Vec::new(),
         }
         let here = |at: &usize| self.entries[*at].interface.netns.as_ref() == netns;
@@ -111,7 +111,7 @@ impl Interfaces {
     /// At the start: takes note that a namespace is gone in which `auto` has just found interfaces.
     ///
     /// # Errors
-    /// The same error, if it says something else, or the config names an interface there.
+    /// `error` itself, if it says something else, or the config names an interface there.
     pub(super) fn miss_namespace(
         &mut self,
         netns: Option<&Netns>,
@@ -124,7 +124,7 @@ impl Interfaces {
         for entry in self.entries.iter_mut().filter(here) {
             entry.miss(&error.to_string());
         }
-        // It would keep the namespace alive.
+        // The thread would keep the namespace alive.
         self.end_thread(netns);
         self.ask_for_survey(MonoNs::now());
         Ok(())
@@ -155,8 +155,9 @@ impl Interfaces {
         is_late
     }
 
-    /// Watches, under `auto`, the other namespaces that were looked into for addresses of peers: an address or a MAC address may
-    /// move there, and a route may lead over a peer. And those on the peers' ways for rules of NAT that send packets on to them.
+    /// Watches, under `auto`, the other namespaces that were read for addresses of peers: an address or a MAC
+    /// address may move there, and a route may lead over a peer. Also watches the namespaces on the peers'
+    /// ways for rules of NAT that send packets on to peers.
     pub(super) fn watch_others(&mut self, config: &Config) {
         let name = |at: usize| self.known[at].netns.clone();
         let (all, topics): (BTreeSet<Option<Netns>>, &'static [Topic]) =
@@ -207,14 +208,14 @@ impl Interfaces {
 
     /// Follows the interfaces of a namespace.
     fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
-        // What is watched reports the rest already.
+        // A watched namespace reports the rest already.
         let is_watched = self.topics(netns).contains(&Topic::Others);
         let [links, places] =
             if is_watched { [Topic::Filters, Topic::Neighbours] } else { [Topic::Links, Topic::Places] };
         self.subscribe_to(netns, &[links, places, Topic::Chains])
     }
 
-    /// What is followed in the namespace that a name refers to.
+    /// The topics that are followed in the namespace that a name refers to.
     fn topics(&self, netns: Option<&Netns>) -> BTreeSet<Topic> {
         let subscribed = self.subscribed.get(&netns.cloned());
         let current = subscribed.filter(|(identity, _)| self.workers.identity(netns) == Some(*identity));
@@ -237,13 +238,13 @@ impl Interfaces {
             for (topic, guard) in new.into_iter().zip(guards) {
                 let (netns, news) = (netns.clone(), sender.clone());
                 news::follow(topic, move |at, reported| {
-                    // It goes with this closure, and so with what calls it.
+                    // The guard is dropped with this closure, and so with the task that calls it.
                     let _guard = &guard;
                     let event = InterfaceEvent::News { netns: netns.clone(), identity, at, news: reported };
                     news.send(event).is_ok()
                 });
             }
-            // What happened before the subscription is looked at now.
+            // Changes before the subscription are read now.
             let at = MonoNs::now();
             let _ = sender.send(InterfaceEvent::News { netns, identity, at, news: News::Overrun });
         })?;
@@ -278,7 +279,7 @@ impl Interfaces {
     /// Notices the end of the process that a namespace is named by: no mount goes with it, and our thread keeps its interfaces.
     fn watch_process(&self, netns: Option<&Netns>) {
         let process = netns.and_then(Netns::process).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        // One that has ended already is missing in what is subscribed to.
+        // A process that has ended already is missing in what the subscription reads.
         let Some(Ok(handle)) = process.map(|process| pidfd_open(process, PidfdFlags::NONBLOCK)) else {
             return;
         };
@@ -306,7 +307,7 @@ impl Interfaces {
             .chain(self.gone.difference(&self.ended).cloned())
             .collect();
         let mut is_late = false;
-        // At once: they may all be on a file system that does not answer.
+        // The names are checked at once: they may all be on a file system that does not answer.
         let mut looked = self.workers.named_now(&names).await;
         for netns in names {
             let now = match looked.remove(&netns) {
@@ -315,12 +316,13 @@ impl Interfaces {
             };
             changes.reported.extend(self.note_hung(&netns, now.as_ref().err(), when));
             let Ok(now) = now else {
-                // Nobody can tell whether it is still there.
+                // Nobody can say whether the namespace is still there.
                 is_late = true;
                 continue;
             };
             let before = self.workers.identity(Some(&netns));
-            // One that was gone may have got a thread again for a probe: nobody follows its interfaces yet.
+            // A namespace that was gone may have got a thread again for a probe: nobody follows its
+            // interfaces yet.
             if before.is_some() && before == now && !self.gone.contains(&netns) {
                 continue;
             }
@@ -336,11 +338,11 @@ impl Interfaces {
                 // Only now: what was attached is detached by this thread. It would keep the old namespace alive.
                 self.end_thread(Some(&netns));
                 if !self.is_party(config, Some(&netns)) {
-                    // Whatever has that name now, the next survey finds.
+                    // The next survey finds the namespace that has the name now.
                     continue;
                 }
                 self.gone.insert(netns.clone());
-                // Whoever gets its id later is another process.
+                // A process that gets the id later is another process.
                 if now.is_none() && netns.process().is_some() {
                     self.ended.insert(netns.clone());
                 }
@@ -389,7 +391,7 @@ impl Interfaces {
         }
     }
 
-    /// Has names looked at again that nobody could look at, once for all of them.
+    /// Has names checked again that nobody could read, once for all of them.
     pub(super) fn check_names_later(&mut self, at: MonoNs) {
         if !std::mem::replace(&mut self.unseen.is_check_due, true) {
             self.send_later(InterfaceEvent::Names { at });

@@ -10,7 +10,8 @@ impl Interfaces {
         let since = MonoNs::now();
         self.release_all().await;
         for entry in &mut self.entries {
-            // Until they are on again, which may take longer than the reload: a cut must not rely on them.
+            // The gap lasts until they are on again, which may take longer than the reload: a cut must not
+            // rely on them.
             entry.begin_gap(since);
             "taken off for another config".clone_into(&mut entry.missing);
         }

@@ -1,4 +1,4 @@
-//! What the daemon's task waits for from a job on another thread.
+//! An answer that the daemon's task waits for, from a job on another thread.
 
 use tokio::sync::mpsc;
 

@@ -15,9 +15,10 @@ use crate::daemon::start_error::StartError;
 use crate::datapath::{Attachment, DatapathError, Instance, InterfaceCount, Use, Wanted};
 use crate::netlink;
 
-/// From how many interfaces of one namespace on they share programs, which then look up where a packet is.
+/// The number of interfaces of one namespace from which on they share programs, which then look up where a
+/// packet is.
 const SHARED_FROM: usize = 16;
-/// From how many on `auto` takes clsact.
+/// The number of interfaces of one namespace from which on `auto` takes clsact.
 const CROWD_FROM: usize = 64;
 /// How long what is under way may take at the daemon's end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -118,7 +119,7 @@ impl Interfaces {
         refused
     }
 
-    /// What it takes to attach one interface, if its programs are at hand and it is not attached.
+    /// The parts that attaching an interface takes, if its programs are at hand and it is not attached.
     fn wanted(&mut self, at: usize, crowd: usize) -> Option<Wanted> {
         let shared = match self.shared.get(&key(&self.entries[at].interface)) {
             Some(Shared::Ready(instance)) if is_shared(&self.entries[at].interface, crowd) => {
@@ -141,7 +142,7 @@ impl Interfaces {
         self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns).count()
     }
 
-    /// The same for all namespaces.
+    /// How many interfaces of each namespace are ours.
     fn crowds(&self) -> BTreeMap<Option<Netns>, usize> {
         let mut crowds = BTreeMap::new();
         for entry in &self.entries {
@@ -156,7 +157,7 @@ impl Interfaces {
             self.entries[at].look_again.get_or_insert_with(MonoNs::now);
             return None;
         }
-        // Once that is done, it is tried again.
+        // The interface is tried again once its namespace is cleaned.
         if self.cleaning.contains_key(&self.entries[at].interface.netns) {
             return None;
         }
@@ -263,7 +264,7 @@ impl Interfaces {
         let mut again: BTreeMap<Option<Netns>, MonoNs> = BTreeMap::new();
         let mut late = BTreeSet::new();
         for (id, landing) in self.landed.take() {
-            // One that was forgotten meanwhile is detached when it is dropped.
+            // The attachment of an interface that was forgotten meanwhile is detached when it is dropped.
             let Some(at) = self.entries.iter().position(|entry| entry.id == id) else { continue };
             let entry = &mut self.entries[at];
             entry.is_busy = false;
@@ -278,7 +279,7 @@ impl Interfaces {
                         })),
                         Err(error) => {
                             reported.extend(entry.refuse(&error));
-                            // Its thread did not answer, and drops what it attaches later.
+                            // The interface's thread did not answer, and drops what it attaches later.
                             if entry.instance.is_none() {
                                 late.insert(entry.interface.netns.clone());
                             }
@@ -335,7 +336,7 @@ impl Interfaces {
         for (at, instance) in at.into_iter().zip(Attachment::release(attachments).await) {
             self.entries[at].instance = instance;
         }
-        // What was lost or forgotten before is taken off by the same threads, and nobody waits for that.
+        // The same threads take off what was lost or forgotten before, and nobody waits for that.
         self.workers.caught_up().await;
     }
 
@@ -428,7 +429,7 @@ impl Interfaces {
         });
     }
 
-    /// What programs are for that an interface does not share.
+    /// The use of programs that an interface does not share.
     fn alone(&self, id: u32, interface: &Interface) -> Use {
         let space = self.local_spaces.get(&interface.netns).filter(|_| interface.hook == Hook::Local);
         space.map_or(Use::One(id), |space| Use::Loopback(id, *space))

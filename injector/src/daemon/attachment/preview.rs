@@ -1,4 +1,5 @@
-//! What a start would attach to and what that would cover, found without attaching anything: what `doctor` shows.
+//! Previews a start for `doctor`: what it would attach to and what that would cover, found without attaching
+//! anything.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -34,17 +35,17 @@ pub struct Target {
     pub is_there: bool,
 }
 
-/// What a start would do.
+/// The effect that a start would have.
 pub struct Preview {
-    /// What it would attach to.
+    /// The interfaces that it would attach to.
     pub targets: Vec<Target>,
     /// Peers that `auto` does not find, or not wholly, in words.
     pub doubts: Vec<String>,
-    /// What is seen of peers on this machine.
+    /// The observed processes of peers on this machine.
     pub local: LocalProcesses,
-    /// How far the links between the peers would be covered; `None` with too many peers.
+    /// The coverage of the links between the peers; `None` with too many peers.
     pub coverage: Option<CoverageSummary>,
-    /// The namespaces that were looked into,
+    /// The namespaces that were read,
     pub spaces: Vec<Namespace>,
     /// those of them that are peers' homes,
     pub homes: Vec<Option<Netns>>,
@@ -55,10 +56,10 @@ pub struct Preview {
 }
 
 impl Preview {
-    /// Looks where the peers live, as a start does, and attaches nothing.
+    /// Surveys where the peers live, as a start does, and attaches nothing.
     ///
     /// # Errors
-    /// What would keep the daemon from starting.
+    /// The reason why the daemon could not start.
     pub async fn of(
         config: &Config,
         kernel: &Kernel,
@@ -78,7 +79,7 @@ impl Preview {
             .filter(|at| !is_there(&interfaces, &interfaces.entries[*at]))
             .collect();
         for at in &missing {
-            // What is not there covers nothing.
+            // An interface that is not there covers nothing.
             interfaces.entries[*at].gaps.push(TimeRange::ALWAYS);
         }
         let target = |(at, entry): (usize, &Entry)| Target {
@@ -118,7 +119,7 @@ impl Preview {
 }
 
 impl Target {
-    /// It for people, with its namespace.
+    /// The interface for people, with its namespace.
     pub fn shown(&self) -> String {
         match &self.netns {
             None => self.interface.clone(),

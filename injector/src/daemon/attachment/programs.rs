@@ -9,34 +9,34 @@ use crate::datapath::{Attachment, Instance, Refused};
 
 /// Programs for the next interface that `auto` finds: what comes by it is not to pass until they are verified.
 pub enum Spare {
-    /// There are none, and none are on their way.
+    /// There are no programs, and none are being verified.
     None,
-    /// They are being verified, for this id.
+    /// The programs are being verified, for this id.
     Awaited(u32),
-    /// They are there, for this id.
+    /// The programs are ready, for this id.
     Ready(u32, Instance),
 }
 
 /// Programs that interfaces of one namespace share.
 pub enum Shared {
-    /// They are being verified.
+    /// The programs are being verified.
     Awaited,
-    /// They are there.
+    /// The programs are ready.
     Ready(Instance),
 }
 
-/// Which programs are shared: those of a namespace, for XDP or for TC.
+/// The key of shared programs: their namespace, and whether they are for XDP or for TC.
 pub type SharedKey = (Option<Netns>, bool);
 
-/// What came of a namespace's thread for an interface.
+/// The result of a namespace thread's job for an interface.
 pub enum JobResult {
-    /// Of attaching.
+    /// The result of attaching.
     Attached(Box<Result<Attachment, Refused>>),
-    /// Of taking off: the programs, to attach them again.
+    /// The result of taking off: the programs, to attach them again.
     Released(Option<Instance>),
 }
 
-/// What the namespaces' threads have done, by the interface's id, until the daemon's task takes it in.
+/// The results of the namespaces' threads, by the interface's id, until the daemon's task takes them in.
 #[derive(Clone, Default)]
 pub struct JobResults(Arc<Mutex<Vec<(u32, JobResult)>>>);
 
@@ -50,5 +50,5 @@ impl JobResults {
     }
 }
 
-/// What attaches beside the daemon's task.
+/// The tasks that attach beside the daemon's task.
 pub type Attaching = JoinSet<()>;

@@ -17,7 +17,7 @@ use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Interfaces, Netns};
 use injector_core::model::PeerId;
 
-/// What the look before this one found: a namespace whose thread is late is taken to be as it was.
+/// The result of the reading before this one: a namespace whose thread is late is taken to be as it was.
 #[derive(Clone, Copy)]
 pub struct Before<'a> {
     /// The namespaces,
@@ -26,23 +26,23 @@ pub struct Before<'a> {
     pub answered: &'a Answered,
 }
 
-/// Which namespaces have answered, by name, and the others that each of them has ids for.
+/// The namespaces that have answered, by name, and the others that each of them has ids for.
 pub type Answered = BTreeMap<Option<Netns>, (Identity, BTreeMap<i32, Identity>)>;
 
-/// What one look has found.
+/// The result of one reading.
 pub struct ReadNamespaces {
     /// The namespaces, each with the names of those that it has ids for.
     pub known: Vec<Namespace>,
-    /// Which they are.
+    /// The identities of those that have answered.
     pub answered: Answered,
-    /// Those that did not answer, and are taken to be as they were.
+    /// Namespaces that did not answer, and are taken to be as they were.
     pub unanswered: Unanswered,
 }
 
 /// Namespaces that did not answer.
 pub type Unanswered = BTreeMap<Option<Netns>, Silent>;
 
-/// Who did not answer.
+/// The part that did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Silent {
     /// The namespace's thread, or the supervisor.
@@ -51,15 +51,15 @@ pub enum Silent {
     File,
 }
 
-/// What a survey has found.
+/// The result of a survey.
 pub struct Surveyed {
-    /// Nothing of it was read before.
+    /// The instant before anything of it was read.
     pub(super) read_at: MonoNs,
     pub(super) listed: Listed,
     pub(super) read: ReadNamespaces,
     pub(super) homes: BTreeMap<PeerId, Home>,
     pub(super) found: BTreeMap<PeerId, Found>,
-    /// With those that were started for it.
+    /// The threads, with those that were started for the survey.
     pub(super) workers: Workers,
 }
 
@@ -76,23 +76,23 @@ impl Before<'_> {
         Some((space.clone(), ids.clone()))
     }
 
-    /// Which namespace had a name.
+    /// The namespace that had a name.
     fn identity(&self, netns: Option<&Netns>) -> Option<Identity> {
         self.answered.get(&netns.cloned()).map(|(identity, _)| *identity)
     }
 }
 
-/// One look at many namespaces, each once, by whichever of its names comes first.
+/// A reading of many namespaces, each once, by whichever of its names comes first.
 pub struct FactsReading<'a> {
     workers: &'a mut Workers,
     before: Option<Before<'a>>,
     /// Whether a thread may be started in a namespace that has none.
     may_enter: bool,
     seen: BTreeSet<Identity>,
-    /// By identity: a name, and a file that refers to the namespace.
+    /// A name and an open file of each namespace, by its identity.
     files: BTreeMap<Identity, (Option<Netns>, Arc<OwnedFd>)>,
     found: Vec<Namespace>,
-    /// Which they are,
+    /// The identities of the namespaces,
     identities: Vec<Identity>,
     /// and those that they have ids for.
     ids: Vec<BTreeMap<i32, Identity>>,
@@ -113,13 +113,13 @@ impl<'a> FactsReading<'a> {
         Self { workers, before: None, may_enter, seen, files, found, identities, ids, unanswered, aliases }
     }
 
-    /// The same after another look.
+    /// This reading, with the result of the reading before it.
     #[must_use]
     pub fn after(self, before: Before<'a>) -> Self {
         Self { before: Some(before), ..self }
     }
 
-    /// Looks into some namespaces, all at once.
+    /// Reads some namespaces, all at once.
     pub async fn at(&mut self, names: impl IntoIterator<Item = Option<Netns>>) {
         let mut wanted: Vec<(Option<Netns>, Identity)> = Vec::new();
         for netns in names {
@@ -151,8 +151,8 @@ impl<'a> FactsReading<'a> {
         }
     }
 
-    /// Looks into all namespaces that have names: those of the config, the daemon's own, those with threads of ours,
-    /// and those under /run/netns.
+    /// Reads all namespaces that have names: those of the config, the daemon's own, those with threads of
+    /// ours, and those under /run/netns.
     pub async fn everywhere(&mut self, config: &Config) {
         let mut names = vec![None];
         // Engines give names to their containers' namespaces, too: the config's name for one comes first.
@@ -164,8 +164,8 @@ impl<'a> FactsReading<'a> {
         self.at(names).await;
     }
 
-    /// Takes note which namespaces the config means where it names devices in them, and looks into none of those: the config
-    /// may call one by another name than its thread.
+    /// Takes note which namespaces the config means where it names devices in them, and reads none of those:
+    /// the config may call a namespace by another name than its thread does.
     pub async fn named(&mut self, config: &Config) {
         let devices = config.elsewhere.iter().map(|device| &device.netns);
         let interfaces = match &config.interfaces {
@@ -181,7 +181,7 @@ impl<'a> FactsReading<'a> {
         }
     }
 
-    /// Looks into all namespaces that veths and the like join to those that were looked into, and so on.
+    /// Reads all namespaces that veths and the like join to those that were read, and so on.
     pub async fn joined(&mut self) {
         let mut at = 0;
         while at < self.ids.len() {
@@ -193,7 +193,7 @@ impl<'a> FactsReading<'a> {
         }
     }
 
-    /// A namespace that was not looked into yet, by the name that it goes by.
+    /// A namespace that was not read yet, by the name that it goes by.
     async fn unseen(&mut self, asked: Option<Netns>) -> Option<(Option<Netns>, Identity)> {
         let netns = self.name(asked.clone()).await;
         let identity = match &netns {
@@ -201,7 +201,7 @@ impl<'a> FactsReading<'a> {
             Some(named) => match self.workers.now(named).await {
                 Ok(identity) => identity,
                 Err(error) => {
-                    // Which one it is nobody tells: it is the one that it was.
+                    // Nobody can say which namespace has the name: it is taken to be the one that had it.
                     let before = self.before.and_then(|before| before.identity(netns.as_ref()));
                     let identity = before.filter(|identity| self.seen.insert(*identity))?;
                     let silent = match &error {
@@ -283,7 +283,7 @@ impl<'a> FactsReading<'a> {
         names.into_iter().find(same).unwrap_or(netns)
     }
 
-    /// What was found.
+    /// The result of the reading.
     pub async fn done(mut self) -> ReadNamespaces {
         // A namespace that was asked early had no ids yet for those that are not listed.
         let names: BTreeMap<Identity, Option<Netns>> =
@@ -306,7 +306,7 @@ impl<'a> FactsReading<'a> {
         ReadNamespaces { known: self.found, answered, unanswered: self.unanswered }
     }
 
-    /// The ids for namespaces that were looked into after this one.
+    /// The ids for namespaces that were read after this one.
     async fn unknown_ids(&mut self, at: usize) -> Option<BTreeMap<i32, Identity>> {
         let space = &self.found[at];
         let mut wanted = away_ids(&space.facts);
@@ -348,7 +348,7 @@ async fn ask(others: Vec<(Identity, Arc<OwnedFd>)>) -> std::io::Result<Asked> {
     Ok((facts, ids, File::open("/proc/thread-self/ns/net").ok().map(Into::into)))
 }
 
-/// Which of some namespaces have these ids.
+/// The namespaces, among some, that have these ids.
 async fn ids(
     handle: &rtnetlink::Handle,
     wanted: &BTreeSet<i32>,

@@ -55,7 +55,7 @@ fn replaces(sender: &str, SourceRule { space, snat }: &SourceRule) -> String {
     format!("chain {} of nftables in {space} {may} the source of packets from {sender}", snat.chain)
 }
 
-/// What helps against that.
+/// The remedy for NAT between two peers.
 pub fn see_both(names: &PeerNames, detour: &Detour) -> String {
     let (near, far) = (names.name(detour.near), names.name(detour.far));
     if matches!(detour.rewrite, Rewrite::Both(..)) {
@@ -75,7 +75,7 @@ pub fn shown_place(place: &Place) -> String {
     shown_device(&place.name, place.netns.as_ref())
 }
 
-/// The same for several.
+/// Devices, for people.
 pub fn shown_places(places: &[Place]) -> String {
     places.iter().map(shown_place).collect::<Vec<_>>().join(", ")
 }

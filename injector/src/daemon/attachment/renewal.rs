@@ -1,4 +1,4 @@
-//! Where the peers live, looked for again when something shows that they may have moved.
+//! Repeats the survey of where the peers live when something shows that they may have moved.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::model::PeerId;
 
-/// News of a change comes in bursts: how long the rest of it is waited for before the peers are looked for again.
+/// News of a change comes in bursts: how long to wait for the rest of it before the survey is repeated.
 const BUNCH: Duration = Duration::from_millis(50);
 
 impl Interfaces {
@@ -39,7 +39,7 @@ impl Interfaces {
         found
     }
 
-    /// Has a namespace that did not answer, or not in full, looked into a while after its thread is free.
+    /// Has a namespace that did not answer, or not in full, read a while after its thread is free.
     fn read_again_later(&self, netns: Option<Netns>, after: Duration, reported: News) {
         let (news, asked) = (self.news.clone(), netns.clone());
         self.workers.when_free(asked.as_ref(), move |identity| async move {
@@ -53,7 +53,7 @@ impl Interfaces {
     /// by these.
     fn take_names(&mut self, read_at: MonoNs, unanswered: &Unanswered) {
         for entry in &mut self.entries {
-            // One that was attached later may have the index of another one.
+            // An interface that was attached later may have the index of another one.
             if unanswered.contains_key(&entry.interface.netns) || !entry.was_attached_at(read_at) {
                 continue;
             }
@@ -98,7 +98,7 @@ impl Interfaces {
     ) -> Changes {
         let kept = self.surveying.take().unwrap_or_default();
         let again = self.survey_again.take();
-        // A namespace that was recreated meanwhile is not the one that was looked into.
+        // A namespace that was recreated meanwhile is not the one that was read.
         let is_current = surveyed.read.answered.iter().all(|(netns, (identity, _))| {
             let is_same = |now: Identity| now == *identity;
             let is_contained = match netns {
@@ -145,7 +145,7 @@ impl Interfaces {
                 let netns = interface.netns.clone();
                 let is_first = !self.entries.iter().any(|entry| entry.interface.netns == netns);
                 if let Err(error) = self.enter(netns.as_ref(), is_first).await {
-                    // Nobody could tell in time; one that is gone is news of its own.
+                    // Nobody could answer in time; that a namespace is gone is news of its own.
                     is_late |= error.is_late();
                     continue;
                 }
@@ -163,7 +163,8 @@ impl Interfaces {
         self.coverage.forget(open_since);
         self.eras.forget(open_since);
         let Self { entries, coverage, eras, .. } = self;
-        // Of a peer that has moved on. What is attached stays: that a peer is silent there says nothing.
+        // Interfaces of a peer that has moved on are forgotten. Attached ones stay: that a peer is silent
+        // there says nothing.
         entries.retain(|entry| {
             entry.chosen.is_none()
                 || entry.attachment.is_some()

@@ -1,4 +1,4 @@
-//! Which interfaces roll a peer's loss: each packet is to pass one of them, and one alone.
+//! Chooses the interfaces that roll a peer's loss: each packet is to pass one of them, and one alone.
 
 use injector_core::config::shown;
 use std::collections::BTreeSet;
@@ -8,8 +8,9 @@ use crate::datapath::Kernel;
 use crate::discovery::coverage::Track;
 use injector_core::model::{Link, PeerId};
 
-/// For each of a peer's paths its nearest interface, so that none has two. Where paths share interfaces in a manner that
-/// leaves no such choice for one of them, that one has none: loss that is rolled twice is another loss.
+/// For each of a peer's paths the nearest interface, so that no path has two. Where paths share interfaces in
+/// a manner that leaves no such choice for one of them, that path has none: loss that is rolled twice is a
+/// larger loss.
 fn choose(paths: &[Vec<u32>]) -> BTreeSet<u32> {
     let mut rolling = BTreeSet::new();
     let rolls_on =
@@ -68,7 +69,7 @@ impl Interfaces {
 
     /// Why a link's loss is not what was asked for: `None` if each of its packets is known to be rolled for once.
     pub fn why_not_once(&self, link: Link) -> Option<String> {
-        // What goes over a loopback device passes one hook.
+        // Frames over a loopback device pass one hook.
         if self.eras.now().is_some_and(|picture| picture.locals.contains_key(&link.src)) {
             return None;
         }
@@ -122,7 +123,8 @@ mod tests {
     fn no_way_has_two() {
         assert_eq!(chosen(&[&[1, 2], &[2]]), [2], "a VLAN above its parent, and the parent itself");
         assert_eq!(chosen(&[&[1, 2], &[2, 3], &[3]]), [1, 3]);
-        // With both of the first two, the third would have two: the second has none, and is reported.
+        // With the interfaces of both the first and the second path, the third path would have two: the
+        // second has none, and is reported.
         assert_eq!(chosen(&[&[1], &[2], &[3, 1, 2]]), [1]);
         assert_eq!(chosen(&[&[1, 3], &[2, 4], &[3, 4, 5]]), [1, 2, 5]);
     }

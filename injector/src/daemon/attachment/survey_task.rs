@@ -39,7 +39,7 @@ pub(super) struct Question {
     home_names: homes::Before,
 }
 
-/// What follows from what namespaces know.
+/// The locations of peers, as the facts of namespaces show them.
 struct PeerLocations {
     known: Vec<Namespace>,
     homes: BTreeMap<PeerId, Home>,
@@ -47,7 +47,7 @@ struct PeerLocations {
 }
 
 impl Interfaces {
-    /// What a survey is to be made from now.
+    /// The question that a survey answers, as of now.
     pub(super) fn question(&self, config: &Config) -> Question {
         Question {
             config: config.clone(),
@@ -79,7 +79,7 @@ impl Interfaces {
         });
     }
 
-    /// Keeps news that come while a survey is under way, which may not have seen what they tell.
+    /// Keeps news that come while a survey is under way, which may not have seen what they report.
     pub(super) fn keep_news(&mut self, netns: Option<&Netns>, news: &News) {
         if let Some(kept) = &mut self.surveying {
             match kept.len() {
@@ -134,7 +134,7 @@ impl Interfaces {
 }
 
 impl Question {
-    /// Looks where the peers live.
+    /// Makes the survey: reads the namespaces, and computes where the peers live.
     pub(super) async fn answer(mut self) -> Surveyed {
         let read_at = MonoNs::now();
         match self.workers.listed(&self.listed).await {

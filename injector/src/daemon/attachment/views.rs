@@ -1,4 +1,4 @@
-//! What is shown of interfaces, and of what they cover.
+//! The interfaces and their coverage, as the API shows them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ impl Interfaces {
     /// The pairs of interfaces between which a link can be tried.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why there is no pair.
     pub fn nic_pairs(&self, config: &Config, link: Link) -> Result<Vec<NicPair>, NoPair> {
         let home = |peer| self.homes.get(&peer).filter(|_| config.is_here(peer)).ok_or(NoPair::NoHome(peer));
         let (from, to) = (home(link.src)?, home(link.dst)?);
@@ -50,7 +50,7 @@ impl Interfaces {
         })
     }
 
-    /// When neither end of a link had a hook of ours, from an instant on, in the links' order.
+    /// The times in which neither end of a link had a hook of ours, from an instant on, in the links' order.
     pub fn uncovered(&self, links: &[Link], from: MonoNs) -> Vec<Vec<Uncovered>> {
         // A peer may be an end of thousands of links.
         let peers: BTreeSet<PeerId> = links.iter().flat_map(|link| [link.src, link.dst]).collect();
@@ -67,7 +67,8 @@ impl Interfaces {
         links.iter().map(of_link).collect()
     }
 
-    /// When one of a peer's paths had no hook: all interfaces on it without one. `None` if no path is known.
+    /// The times in which one of a peer's paths had no hook: all interfaces on it were without one. `None` if
+    /// no path is known.
     fn gaps(&self, peer: PeerId) -> Option<(String, Vec<TimeRange>)> {
         let tracks = self.coverage.tracks(peer);
         if tracks.is_empty() {
@@ -227,7 +228,8 @@ impl Interfaces {
         })
     }
 
-    /// How far the links between all peers are covered now; each is judged as a partition of its own.
+    /// Counts the links between all peers by their coverage now, each judged as a partition of its own.
+    /// `None` with more than [`MOST_PEERS`] peers.
     pub fn coverage_summary(&self, config: &Config) -> Option<CoverageSummary> {
         let peers: Vec<PeerId> = config.names.peers().collect();
         if peers.len() > MOST_PEERS {
@@ -267,7 +269,7 @@ impl Interfaces {
 }
 
 impl super::LinkCoverage {
-    /// It as the API shows it.
+    /// The coverage of a link, as the API shows it.
     pub fn view(&self, names: &injector_core::model::PeerNames, link: Link) -> LinkCoverageView {
         LinkCoverageView {
             src: names.name(link.src).to_owned(),

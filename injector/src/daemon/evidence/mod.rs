@@ -1,4 +1,5 @@
-//! What the daemon keeps of a partition as evidence, besides what the kernel counts. The files beside this folder collect it.
+//! The evidence that the daemon keeps of a partition, besides the kernel's counts. The files beside this
+//! folder collect it.
 
 pub mod strangers;
 pub mod witness;

@@ -12,28 +12,30 @@ use injector_core::model::Link;
 /// How many connections a partition keeps at most; the rest is not watched.
 const MOST: usize = 10_000;
 
-/// One end of a TCP connection: its namespace, its own address and its peer's.
+/// The identity of a TCP socket: its namespace, its own address and its peer's.
 type Socket = (Identity, End, End);
 
-/// What a partition knows of the connections between its peers.
+/// A partition's evidence about the connections between its peers.
 #[derive(Debug, Default)]
 pub struct Witness {
     /// When they were last asked for.
     pub(in crate::daemon) asked: Option<MonoNs>,
     /// The namespaces that have answered once: what is new there later was made during the cut.
     namespaces: BTreeSet<Identity>,
-    /// By connection: its link, the bytes it had received when it was first seen, and the last time.
+    /// For each connection its link, the bytes it had received when it was first seen, and those when it was
+    /// last seen.
     connections: BTreeMap<Socket, (Link, u64, u64)>,
     /// The namespaces that have said once which connections they translate.
     translators: BTreeSet<Identity>,
-    /// By a socket's two ends: the other end of its connection, where that is translated, and when the connection was made.
+    /// For each pair of a socket's ends the other end of its connection, where that is translated, and when
+    /// the connection was made.
     translated: BTreeMap<(End, End), (End, Made)>,
 }
 
 /// When a connection was made, as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// Before connections were first looked at,
+    /// Before connections were first read,
     Before,
     /// or later,
     During,
@@ -42,7 +44,8 @@ pub enum Made {
 }
 
 impl Witness {
-    /// Bytes that crossed links during the cut, where there was a connection; `None` if no namespace was looked into.
+    /// Bytes that crossed links during the cut, where there was a connection; `None` if no namespace was
+    /// read.
     pub fn crossed(&self) -> Option<BTreeMap<Link, u64>> {
         if self.namespaces.is_empty() {
             return None;

@@ -22,7 +22,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(400);
 
 /// The active check of one partition.
 pub struct Check {
-    /// In each of its frames.
+    /// The token in each of its frames.
     token: u64,
     pub(super) links: BTreeMap<Link, CheckedLink>,
     /// The paths on which the control arrived; `None` before it was sent.
@@ -111,7 +111,7 @@ impl Check {
         self.count_if_over(now);
     }
 
-    /// Between which interfaces each link can be tried now.
+    /// The pairs of interfaces between which links can be tried now.
     fn paths(&mut self, interfaces: &Interfaces, config: &Config) -> Vec<CheckPath> {
         let identity = |nic: &Nic| interfaces.workers.identity(nic.netns.as_ref());
         let mut paths = Vec::new();
@@ -212,7 +212,7 @@ impl Check {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// What is to be recorded of a link; `heal` is when its cut ended, if it has.
+    /// The check of a link for its record; `heal` is when its cut ended, if it has.
     pub fn recorded(&self, link: Link, heal: Option<MonoNs>, names: &PeerNames) -> LinkCheck {
         self.links.get(&link).cloned().unwrap_or_default().recorded(heal, names)
     }

@@ -1,4 +1,4 @@
-//! What the active check knows of one link, from try to try. Pure.
+//! The results of the active check on one link, from try to try. Pure.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,9 +20,9 @@ pub enum Unchecked {
     NotFull,
     /// Its cut ends before a frame can be sent in it.
     TooShort,
-    /// So many links before it are.
+    /// As many links as are checked at most come before it.
     TooMany(usize),
-    /// It has no two interfaces to be tried between.
+    /// The link has no two interfaces to be tried between.
     NoPair(NoPair),
     /// The tries said nothing.
     Silent(Silence),
@@ -59,7 +59,7 @@ impl Unchecked {
     }
 }
 
-/// What is known of one link.
+/// The results of the check on one link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckedLink {
     /// Why it was not tried, or its last try said nothing.
@@ -67,7 +67,7 @@ pub struct CheckedLink {
     control: Option<u64>,
     /// The forms in which the control arrived.
     forms: BTreeSet<CheckForm>,
-    /// Those in which something was sent during the cut: a namespace may take no packets of IP any more.
+    /// The forms in which something was sent during the cut: a namespace may take no packets of IP any more.
     tried: BTreeSet<CheckForm>,
     sent: u64,
     after_cut: Option<u64>,
@@ -99,7 +99,7 @@ impl CheckedLink {
         *arrived = Some(arrived.unwrap_or(0) + outcome.arrived);
     }
 
-    /// What is to be recorded of it; `heal` is when the cut ended, if it has.
+    /// The check for the link's record; `heal` is when the cut ended, if it has.
     pub fn recorded(&self, heal: Option<MonoNs>, names: &PeerNames) -> LinkCheck {
         let mut all = self.clone();
         let counts = |last: &Outcome| heal.is_none_or(|heal| last.end + MARGIN <= heal);

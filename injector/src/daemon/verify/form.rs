@@ -13,22 +13,22 @@ pub const ETHERNET: usize = 14;
 const SHORTEST: usize = 60;
 const ETH_IPV4: u16 = 0x0800;
 const ETH_IPV6: u16 = 0x86dd;
-/// They are for the next hop alone: nobody passes them on.
+/// The hop limit: the packets are for the next hop alone, and nobody passes them on.
 const HOPS: u8 = 1;
 
-/// In which form a frame goes.
+/// The form of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Of an ethertype of its own.
+    /// A frame of an ethertype of its own.
     Ethertype,
-    /// Of an IP protocol of its own, from this address to that one.
+    /// A packet of an IP protocol of its own, from this address to that one.
     V4(Ipv4Addr, Ipv4Addr),
-    /// The same over IPv6.
+    /// A packet of an IP protocol of its own over IPv6, from this address to that one.
     V6(Ipv6Addr, Ipv6Addr),
 }
 
 impl Form {
-    /// That of IP between two addresses, if both are of one version.
+    /// The form for packets of IP between two addresses, if both are of one version.
     pub fn between((from, to): (IpAddr, IpAddr)) -> Option<Self> {
         match (from, to) {
             (IpAddr::V4(from), IpAddr::V4(to)) => Some(Self::V4(from, to)),
@@ -37,7 +37,7 @@ impl Form {
         }
     }
 
-    /// As a record names it.
+    /// The form as a record names it.
     pub fn shown(self) -> CheckForm {
         match self {
             Self::Ethertype => CheckForm::Ethertype,
@@ -45,7 +45,7 @@ impl Form {
         }
     }
 
-    /// Which IP it takes.
+    /// The version of IP that it takes; `None` for a frame of an ethertype.
     pub fn version(self) -> Option<Version> {
         match self {
             Self::Ethertype => None,
@@ -84,7 +84,7 @@ fn v4(from: Ipv4Addr, to: Ipv4Addr, payload: u16) -> [u8; 20] {
     let mut header = [0; 20];
     header[0] = 0x45;
     header[2..4].copy_from_slice(&(20 + payload).to_be_bytes());
-    // It is not to be fragmented.
+    // The packet must not be fragmented.
     header[6] = 0x40;
     (header[8], header[9]) = (HOPS, CHECK_PROTOCOL);
     header[12..16].copy_from_slice(&from.octets());

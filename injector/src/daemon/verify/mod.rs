@@ -113,7 +113,8 @@ impl State {
         }
     }
 
-    /// What the active check of a partition will not say, as far as that is known before it begins.
+    /// Warnings about links that the active check of a partition will not cover, as far as that is known
+    /// before it begins.
     pub(super) fn unchecked(&self, request: &PartitionRequest, links: &[Link]) -> Vec<Warning> {
         if request.verdict.verify.is_none() {
             return Vec::new();
@@ -198,7 +199,7 @@ impl State {
     }
 }
 
-/// What a partition's check needs now.
+/// The step that a partition's check needs now.
 enum Due {
     Nothing,
     Control,

@@ -46,22 +46,22 @@ pub struct CheckPath {
     pub form: Form,
 }
 
-/// What all namespaces share in one try.
+/// The parts of one try that all namespaces share.
 pub struct Round {
-    /// Of one partition's check, and no other.
+    /// The token of one partition's check, and no other.
     pub token: u64,
     /// 0 is the control.
     pub number: u32,
-    /// Who sends to whom.
+    /// The senders and receivers of the try.
     pub paths: Vec<CheckPath>,
-    /// From then on nothing is sent.
+    /// The instant from which on nothing is sent.
     pub until: MonoNs,
     /// Nothing is sent once this is set: the cut is about to begin, or over.
     pub stop: Arc<AtomicBool>,
     /// How many namespaces listen.
     present: watch::Sender<usize>,
-    /// Those that listen for packets of IP: to others none are sent, since their kernel would answer by an ICMP error, which
-    /// moves states of neighbours.
+    /// The namespaces that listen for packets of IP: to others none are sent, since their kernel would answer
+    /// by an ICMP error, which moves states of neighbours.
     ip_receivers: Mutex<BTreeSet<Identity>>,
 }
 
@@ -74,7 +74,7 @@ impl Drop for IpReceiver<'_> {
     }
 }
 
-/// What a namespace listens on.
+/// The sockets that a namespace listens on.
 struct Sockets {
     packet: PacketSocket,
     ip: Vec<(Version, IpSocket)>,
@@ -101,12 +101,12 @@ impl Sockets {
     }
 }
 
-/// What one namespace did and received.
+/// The times and frames of one namespace in a try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incoming {
-    /// From when to when it listened.
+    /// When it began and ended to listen.
     pub listened: (MonoNs, MonoNs),
-    /// Before the first and after the last frame that it sent.
+    /// The instants before the first and after the last frame that it sent.
     pub sending: (MonoNs, MonoNs),
     /// How many frames it sent, by the number of the path.
     pub sent: BTreeMap<usize, u64>,
@@ -116,22 +116,22 @@ pub struct Incoming {
     pub fault: Option<String>,
 }
 
-/// How it comes back to the daemon's task.
+/// The report of a namespace, on its way back to the daemon's task.
 pub struct Report {
     /// The check's,
     pub token: u64,
     /// and the number of its try.
     pub number: u32,
-    /// Who reports.
+    /// The namespace that reports.
     pub namespace: Identity,
-    /// What it received, or why it took no part.
+    /// The frames that it received, or why it took no part.
     pub received: Result<Incoming, String>,
 }
 
-/// Where reports go.
+/// The channel that reports go to.
 pub type Sink = mpsc::UnboundedSender<Report>;
 
-/// What came of a path whose sender and receiver both took part.
+/// The result for a path whose sender and receiver both took part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Frames sent.
@@ -180,7 +180,7 @@ impl Round {
         let from = MonoNs::now();
         let everyone = self.spaces().len();
         self.present.send_modify(|present| *present += 1);
-        // Those that do not come in time do not keep the others.
+        // Namespaces that are not ready in time do not keep the others waiting.
         let _ = timeout(MEET, self.present.subscribe().wait_for(|present| *present >= everyone)).await;
         let begin = MonoNs::now();
         let (sent, fault) = self.send(&sockets.packet, here);
@@ -189,7 +189,7 @@ impl Round {
         let arrived = self.listen(&sockets, here).await;
         if ip_receiver.is_some() {
             drop(ip_receiver);
-            // What was sent until now may be on its way still, and nothing else would take it.
+            // Packets sent until now may still be on their way, and nothing else would take them.
             let ip = sockets.ip;
             tokio::task::spawn_local(async move {
                 tokio::time::sleep(ON_ITS_WAY).await;
@@ -268,7 +268,7 @@ impl Round {
         arrived
     }
 
-    /// One copy of a path's frame.
+    /// A copy of a path's frame.
     fn frame(&self, at: usize, copy: u8) -> Vec<u8> {
         let path = &self.paths[at];
         path.form.frame(path.from.mac, path.to.mac, &self.payload(at, copy))
@@ -294,10 +294,10 @@ impl Round {
         (is_here && copy < COPIES && payload.starts_with(&self.payload(at, copy))).then_some((at, copy))
     }
 
-    /// What came of a path.
+    /// The result for a path.
     ///
     /// # Errors
-    /// Why nothing can be said of it.
+    /// Why the path has no result.
     pub fn outcome(
         &self,
         at: usize,

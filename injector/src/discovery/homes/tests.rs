@@ -72,7 +72,7 @@ fn the_other_end_of_a_veth_sees_the_same_frames() {
 #[test]
 fn the_kernels_id_of_a_namespace_tells_equal_indices_apart() {
     let mut spaces = switched();
-    // Of another lab, with the same indices.
+    // The namespace is of another lab, with the same indices.
     spaces.push(space("x", facts(vec![veth(7, 2, "eth0", 11)], &[])));
     let host = &mut spaces[0];
     host.facts.links[0].away = Some(0);
@@ -118,7 +118,7 @@ fn an_address_that_moves_does_not_take_its_peer_along() {
     spaces[2].facts.addresses.push((3, "10.0.0.1".parse().unwrap()));
     let found = homes(&config(""), &spaces, &before);
     assert_eq!((found[&PeerId(1)].at, found[&PeerId(2)].at), (1, 2));
-    // To a namespace of nobody, the peer itself has moved.
+    // The address has moved to a namespace of no peer: the peer itself has moved.
     spaces[2].facts.addresses.pop();
     spaces.push(space("c", facts(vec![device(4, 2, "eth0", Kind::Other)], &[(2, "10.0.0.1")])));
     assert_eq!(homes(&config(""), &spaces, &before)[&PeerId(1)].at, 3);

@@ -16,7 +16,8 @@ use injector_core::api::CoverageState;
 use injector_core::model::{Link, PeerId};
 
 impl CoverageAssessor<'_> {
-    /// What NAT makes of a link while these are cut, sorted; `None` if a hook sees both ends of every packet.
+    /// The effect of NAT on a link while `cut`, sorted, is cut; `None` if a hook sees both ends of every
+    /// packet.
     pub(super) fn detour(&self, link: Link, cut: &[Link]) -> Option<LinkAssessment> {
         if link.src == PeerId::WORLD || link.dst == PeerId::WORLD {
             return None;
@@ -26,14 +27,14 @@ impl CoverageAssessor<'_> {
         found.max_by_key(|assessment| (assessment.state, assessment.is_translated()))
     }
 
-    /// What NAT makes of the packets of connections that one end of a link opens to the other.
+    /// The effect of NAT on the packets of connections that one end of a link opens to the other.
     fn rewritten(&self, link: Link, (from, to): (PeerId, PeerId), cut: &[Link]) -> Option<LinkAssessment> {
         let home = self.end(from).home.as_ref();
         let sent_on: Vec<&Translation> = self
             .picture
             .translations
             .iter()
-            // What a peer translates itself, it translates before its devices send.
+            // A peer's own translations happen before its devices send.
             .filter(|rule| Some(&rule.space) != home)
             .filter(|rule| !matches!(rule.destination, TranslatedDestination::Peer(peer, _) if peer != to))
             .filter(|rule| !is_cut_too(link, (from, to), &rule.before, cut))
@@ -99,7 +100,7 @@ impl CoverageAssessor<'_> {
         let end = self.end(to);
         let is_own = Some(&rule.space) == end.home.as_ref();
         if is_own && !end.is_plain && !rule.before.contains(&to) {
-            // Its hooks are before the rule, and the address before is another's.
+            // The peer's hooks are before the rule, and the address before is another's.
             return false;
         }
         let TranslatedDestination::Peer(_, address) = rule.destination else {
@@ -121,7 +122,8 @@ impl CoverageAssessor<'_> {
     fn sees_sender(&self, (from, to): (PeerId, PeerId), rule: &SourceRule) -> bool {
         let end = self.end(from);
         if Some(&rule.space) == end.home.as_ref() {
-            // Its hooks are behind the rule: all that its port sends is its own, or the address says another.
+            // The peer's hooks are behind the rule: all that its port sends is its own, or the address says
+            // another.
             return end.is_plain && self.closed(from) == Closure::Closed;
         }
         let devices = |inside: &Inside| -> Vec<bool> {
@@ -151,7 +153,7 @@ impl CoverageAssessor<'_> {
             let pairs =
                 sender.addresses.iter().flat_map(|from| receiver.addresses.iter().map(move |to| (from, to)));
             for snat in pairs.filter_map(|(from, to)| router.replaces(*from, *to, origin)) {
-                // By another address of its own it is still itself.
+                // A peer that sends by another address of its own is still named.
                 let is_itself = match snat.target {
                     Target::Own => true,
                     Target::Range(first, last) => {

@@ -1,4 +1,4 @@
-//! What NAT replaces between two peers, and where.
+//! The addresses that NAT replaces between two peers, and where.
 
 use crate::discovery::nat::Translation;
 use crate::discovery::places::Place;
@@ -17,18 +17,18 @@ pub struct Detour {
     pub places: Vec<Place>,
     /// Whether another daemon answers for that one's end.
     pub is_elsewhere: bool,
-    /// What is replaced.
+    /// The part of the packet that is replaced.
     pub rewrite: Rewrite,
 }
 
-/// What rules replace.
+/// The address that rules replace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rewrite {
     /// The destination, which becomes the far peer.
     Destination(Translation),
     /// The source, which was the far peer.
     Source(SourceRule),
-    /// Both: neither end's hooks see both peers.
+    /// Both addresses: neither end's hooks see both peers.
     Both(Translation, SourceRule),
 }
 

@@ -107,7 +107,7 @@ fn a_second_nic_without_a_hook() {
     spaces[1].facts.links.push(device(1, 7, "eth1", Kind::Other));
     let both = fixture(&config(""), &spaces, &["a/eth0", "a/eth1"]);
     assert_eq!(both.state(1, 2), Covered);
-    // Nothing leads there, so that n2 need not be behind it.
+    // Nothing leads to eth1, so n2 need not be behind it.
     let one = fixture(&config(""), &spaces, &["a/eth0"]);
     assert_eq!((one.state(1, 2), one.state(2, 1)), (Unknown, Unknown));
     spaces[1].facts.routes.push(via("10.0.0.2/32", 7, "10.7.7.7"));
@@ -125,7 +125,8 @@ fn a_second_nic_without_a_hook() {
     assert_eq!(fixture(&left_out, &spaces, &["a/eth0"]).state(2, 1), Covered);
 }
 
-/// Another cable from the first node: to the second one, or to the bridge, where the second one has another too.
+/// Adds another cable from the first node: to the second one, or to the bridge, where the second one has
+/// another too.
 fn with_another_cable(is_direct: bool) -> Vec<Namespace> {
     let mut spaces = switched();
     if is_direct {
@@ -201,7 +202,7 @@ fn packets_that_no_hook_can_judge() {
     );
 }
 
-/// A host that hears n1 and n2 behind ports, and n3 nowhere.
+/// A host that sees n1 and n2 behind ports, and n3 nowhere.
 fn neighbours_behind_ports() -> Vec<Namespace> {
     let mut host = facts(
         vec![
@@ -295,7 +296,7 @@ fn peers_that_are_not_here_take_no_part() {
     assert_eq!(fixture(&config, &spaces, &["h1"]).state(1, 2), Covered);
 }
 
-/// On n1's host, which has a management NIC as every host has, and where nothing is known of n2.
+/// The daemon is on n1's host, which has a management NIC as every host has; nothing is known of n2.
 #[test]
 fn a_management_nic_of_a_peer_leaves_links_with_remote_peers_unknown() {
     let mut spaces = switched();

@@ -55,7 +55,7 @@ fn the_configs_word_for_a_peers_own_device() {
     let (a, spaces) = (netns("a"), switched());
     let word = |peer| Ours { peer: Some(PeerId(peer)), ..ours(1, "eth0", Some(&a)) };
     assert_eq!(ports(&named(&config(""), &spaces, &[word(1)])), ["1: 1 Own"]);
-    // What is seen there contradicts it: it names no frame.
+    // The facts there contradict the config: the port names no frame.
     assert_eq!(ports(&named(&config(""), &spaces, &[word(3)])), ["1: 3 Host shared"]);
 }
 
@@ -120,7 +120,7 @@ fn macs_of_one_peer_alone() {
         let is_doubled = wrong == mac(&spaces, 1);
         assert_eq!(found.doubled.contains(&wrong), is_doubled, "{wrong:?}");
     }
-    // The same as a device that is no peer's.
+    // Another device has the same MAC address, and is no peer's.
     spaces[2].facts.links[0].mac = spaces[0].facts.links[2].mac;
     let found = named(&config(""), &spaces, &[]);
     assert!(!found.macs.contains_key(&mac(&spaces, 2)));
@@ -245,7 +245,7 @@ fn an_address_follows_its_holder_also_one_of_a_prefix() {
     ] {
         let mut spaces = switched();
         spaces[2].facts.addresses.push((3, address.parse().unwrap()));
-        // The bridge has heard it there.
+        // The bridge has learned its MAC address there.
         let mac = spaces[2].facts.links[0].mac.unwrap();
         spaces[0].facts.neighbours.push((9, address.parse().unwrap(), mac));
         spaces[0].facts.ports.push((mac, 12));
@@ -309,7 +309,7 @@ fn a_next_hop_forwards() {
         forwards(&|spaces| spaces[2].facts.defaults.push(via("0.0.0.0/0", 3, "10.0.0.3")), 3),
         "an unseen peer"
     );
-    // By the MAC address of a link-local next hop.
+    // The peer is the next hop by the MAC address of a link-local address.
     assert!(forwards(
         &|spaces| {
             let mac = spaces[1].facts.links[0].mac.unwrap();

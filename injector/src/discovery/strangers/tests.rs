@@ -72,14 +72,14 @@ fn a_device_of_a_home_is_that_peer() {
     let mut identity = Identity { macs: BTreeMap::from([(mac, PeerId(2))]), ..Identity::default() };
     let mut sightings = Sightings::default();
     sightings.update(&config, (MonoNs(1), &spaces), &homes, &identity);
-    // It is gone by now.
+    // The device is gone by now.
     identity.macs.clear();
     let peer_matches = sightings.peer_matches(&config, &identity, &from(mac, "192.0.2.7"));
     assert_eq!(peer_matches, [PeerMatch::Is(PeerId(2), "eth0 in netns b".to_owned())]);
     let links = [Link { src: PeerId(2), dst: PeerId(1) }, Link { src: PeerId(2), dst: PeerId(3) }];
     let suspects = sightings.suspects(&config, &identity, &links, &[from(mac, "192.0.2.7")]);
     assert_eq!(suspects.iter().map(|suspect| suspect.link).collect::<Vec<_>>(), [links[0]]);
-    // Someone else had it for a while.
+    // Someone else had the MAC address for a while.
     let doubled = Identity { doubled: [mac].into(), ..Identity::default() };
     let mut twice = Sightings::default();
     twice.update(
@@ -120,7 +120,7 @@ fn a_mac_address_that_a_peer_has_given_up_is_its_own_no_longer() {
     assert_eq!(matched(&sightings, 1, 2 * PASSAGE), is);
     assert_eq!(matched(&sightings, 1, 2 * PASSAGE + 1), may_be(&[2]));
     assert_eq!(matched(&sightings, 2 * PASSAGE + 1, 3 * PASSAGE), []);
-    // It has it again.
+    // The device has the MAC address again.
     spaces[2].facts.links[0].mac = Some(mac);
     sightings.update(&config, (MonoNs(3 * PASSAGE), &spaces), &homes, &identity);
     assert_eq!(matched(&sightings, 2 * PASSAGE + 1, 3 * PASSAGE), is);

@@ -11,7 +11,7 @@ use crate::netlink::Kind;
 use injector_core::config::{Config, Peer};
 use injector_core::model::PeerId;
 
-/// Among how many ports a silent peer is looked for at most: on a bridge with more, its own must be named.
+/// The most ports among which a silent peer is searched for: on a bridge with more, its own must be named.
 const MOST: usize = 16;
 
 /// Adds, for each peer that nothing is known of, the bridge ports behind which unknown MAC addresses were learned.
@@ -51,7 +51,7 @@ fn candidates(
 ) -> Vec<DevicePath> {
     let mut paths: Vec<DevicePath> = Vec::new();
     for space in namespaces {
-        // What is on a bridge that has networks of its own is in one of them.
+        // A peer on a bridge that has networks of its own has an address in one of them.
         let is_in_reach = |bridge: u32| {
             let mut networks = space.facts.networks.iter().filter(|(index, net)| {
                 *index == bridge && config.owner(net.addr()).is_none() && !is_link_local(net.addr())

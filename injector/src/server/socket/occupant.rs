@@ -1,4 +1,5 @@
-//! Who listens at the socket that is already there: a daemon that lives, or one that is about to be gone.
+//! Finds out who listens at the socket that is already there: a daemon that lives, or one that is about to be
+//! gone.
 //!
 //! A process that is killed keeps its socket open until its last thread has ended, which takes longest for one with many
 //! threads. Whoever connects meanwhile gets a connection that ends without an answer.
@@ -20,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The server answers it, whoever asks, and does nothing.
 const QUESTION: &[u8] = b"GET / HTTP/1.1\r\nHost: injector\r\nConnection: close\r\n\r\n";
 
-/// Who listens.
+/// The listener at a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occupant {
     /// Nobody: the socket is stale.
@@ -29,7 +30,7 @@ pub(super) enum Occupant {
     Living,
 }
 
-/// Who listens at a socket; waits for one that is dying to be gone.
+/// Finds out whether someone listens at a socket; waits for a listener that is dying to be gone.
 pub(super) fn of(path: &Path) -> io::Result<Occupant> {
     let end = Instant::now() + DYING;
     loop {
@@ -45,7 +46,7 @@ pub(super) fn of(path: &Path) -> io::Result<Occupant> {
     }
 }
 
-/// What comes of connecting.
+/// The result of connecting.
 enum Connected {
     /// A connection.
     Stream(UnixStream),
@@ -122,7 +123,7 @@ mod tests {
         let answering = std::thread::spawn(move || {
             let mut stream = listener.accept().unwrap().0;
             stream.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
-            // What is asked is read, as a server does: else the connection ends by a reset.
+            // The request is read, as a server does: else the connection ends by a reset.
             let _ = stream.read(&mut [0; 256]);
             listener
         });
@@ -132,7 +133,7 @@ mod tests {
         let listener = answering.join().unwrap();
         assert_eq!(of(&socket.0).unwrap(), Occupant::Living, "it answers no more, and is there");
 
-        // So many wait that nobody gets in: it is not waited for.
+        // The listener's queue is full: no answer is waited for.
         let mut waiting = Vec::new();
         while let Connected::Stream(stream) = connected(&socket.0).unwrap() {
             waiting.push(stream);

@@ -7,7 +7,7 @@ use crate::config::probe_kinds::{self, KINDS, KindInfo};
 use crate::config::read::{Fields, Node};
 use crate::model::{Connection, ProbeOptions};
 
-/// Below, a schedule is only lateness.
+/// The shortest interval: a schedule below it would only be late.
 const MIN_INTERVAL: Span = Span::millis(1);
 /// Probes of one endpoint instance that can be under way at once.
 const MAX_IN_FLIGHT: u128 = 1_000;

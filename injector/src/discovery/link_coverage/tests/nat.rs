@@ -18,7 +18,7 @@ fn translate(space: &mut Namespace, to: Target) {
     rules(space).rules.push(Dnat { name, to, rule: None });
 }
 
-/// The same for packets to one address.
+/// Has a rule of a namespace send packets to one address on.
 fn translate_from(space: &mut Namespace, before: [u8; 4], to: Target) {
     let steps = [condition(16, &before), vec![Step::Destination(to)]].concat();
     let rule = Rule { family: IPV4, table: "nat".to_owned(), chain: "PREROUTING".to_owned(), steps };
@@ -37,7 +37,7 @@ fn replace(space: &mut Namespace, conditions: &[Step], by: Target) {
     rules(space).senders.push(Chain { family: IPV4, table, name, is_called: true, rules: vec![rule] });
 }
 
-/// That the header has these bytes there: the source is at 12, the destination at 16.
+/// The condition that the header has these bytes at a place: the source is at 12, the destination at 16.
 fn condition(at: usize, value: &[u8]) -> Vec<Step> {
     let what = Loaded::Header { at, length: value.len() };
     let value = value.to_vec();
@@ -53,7 +53,7 @@ fn detour(assessment: LinkAssessment) -> Detour {
     *detour
 }
 
-/// What `hooked` interfaces make of n1→n2 and n2→n1.
+/// The coverage of n1→n2 and n2→n1 with `hooked` interfaces.
 fn states(spaces: &[Namespace], hooked: &[&str]) -> [CoverageState; 2] {
     let fixture = fixture(&config(""), spaces, hooked);
     [fixture.state(1, 2), fixture.state(2, 1)]
@@ -110,7 +110,7 @@ fn cutting_off_the_holder_of_the_address_before_covers_the_link() {
     assert_eq!(of(link(1, 2), &with(&[link(1, 0)])), Covered);
     assert_eq!(of(link(2, 1), &with(&[link(1, 0)])), Partly, "not the other way");
     assert_eq!(of(link(2, 1), &with(&[link(0, 1)])), Covered);
-    // It is another peer's.
+    // The service's address is another peer's.
     let mut spaces = switched();
     translate_from(&mut spaces[0], [10, 0, 0, 3], to("10.0.0.2", "10.0.0.2"));
     let of = |cut: &[Link]| assessed(&spaces, near_hook, link(1, 2), &with(cut));
@@ -120,7 +120,7 @@ fn cutting_off_the_holder_of_the_address_before_covers_the_link() {
     let mut spaces = switched();
     translate_from(&mut spaces[0], [10, 0, 0, 2], to("10.0.0.2", "10.0.0.2"));
     assert_eq!(assessed(&spaces, near_hook, link(1, 2), &both), Covered);
-    // What the rule asks for is not known: it may be anybody's.
+    // The rule's conditions are not known: the address may be anybody's.
     let mut spaces = switched();
     translate(&mut spaces[0], to("10.0.0.2", "10.0.0.2"));
     let of = |cut: &[Link]| assessed(&spaces, near_hook, link(1, 2), &with(cut));
@@ -194,7 +194,7 @@ fn a_replaced_source_hides_the_sender_from_the_receivers_hooks() {
     assert_eq!(assessed(&spaces, &["b/eth0"], link(1, 2), &all[..2]), Partly);
 }
 
-/// As engines of containers write them on each host.
+/// The rules are as engines of containers write them on each host.
 #[test]
 fn masquerading_towards_other_networks_does_not_matter_within_one() {
     let mut spaces = switched();
@@ -215,7 +215,7 @@ fn masquerading_towards_other_networks_does_not_matter_within_one() {
     let chain = Chain { family: IPV4, table, name, is_called: true, rules };
     self::rules(&mut spaces[0]).senders.push(chain);
     assert_eq!(states(&spaces, &["h2"]), [Covered, Covered]);
-    // What depends on a mark is not known, and no reason to doubt each link.
+    // A condition on a mark is not known, and no reason to doubt each link.
     let mut spaces = switched();
     masquerade(&mut spaces[0], &[Step::Doubt]);
     assert_eq!(states(&spaces, &["h2"]), [Covered, Covered]);
@@ -260,7 +260,7 @@ fn what_a_peer_sends_by_an_address_that_is_not_its_own() {
     ] {
         let mut spaces = switched();
         if !is_plain {
-            // It may send for others.
+            // The peer may send for others.
             spaces[1].facts.links.push(device(1, 7, "br7", Kind::Bridge));
             spaces[1].facts.links.push(LinkFacts { master: Some(7), ..device(1, 8, "tap8", Kind::Tap) });
         }
