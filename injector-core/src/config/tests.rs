@@ -250,8 +250,8 @@ fn all_faults_are_reported_at_once_in_the_order_of_the_text() {
     );
     assert_eq!(
         errors[1].to_string(),
-        "lab.yaml:3:21: peers.n1.addresses[0]: 10.2.0.1/16 has host bits set; write 10.2.0.0/16, or the address \
-         10.2.0.1 alone"
+        "lab.yaml:3:21: peers.n1.addresses[0]: 10.2.0.1/16 has host bits set; write the address 10.2.0.1 alone, \
+         or 10.2.0.0/16 for all of them"
     );
 }
 

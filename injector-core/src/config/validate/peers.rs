@@ -211,7 +211,7 @@ fn parse(text: &str) -> Option<IpNet> {
 }
 
 fn address(node: &Node<'_>, found: IpNet, peer: &mut Peer, seen: &mut Seen<'_>) {
-    if let Some((what, remedy)) = unusable(found) {
+    if let Some((what, remedy)) = unusable(found).or_else(|| link_local(found)) {
         node.error(what, remedy);
         return;
     }
@@ -261,7 +261,7 @@ fn unusable(found: IpNet) -> Option<(String, String)> {
     let remedy = "give the address that the peer sends from".to_owned();
     if !single && found != found.trunc() {
         let what = format!("{found} has host bits set");
-        return Some((what, format!("write {}, or the address {} alone", found.trunc(), found.addr())));
+        return Some((what, format!("write the address {} alone, or {} for all of them", found.addr(), found.trunc())));
     }
     if found.prefix_len() == 0 {
         let what = format!("{found} is everyone");
@@ -289,6 +289,15 @@ fn unusable(found: IpNet) -> Option<(String, String)> {
         return Some((what, remedy));
     }
     None
+}
+
+/// Why a link-local address of IPv6 is none of a peer's, and the remedy: another host may have the same one on each other link.
+fn link_local(found: IpNet) -> Option<(String, String)> {
+    let all = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+    let what = format!("{} is link-local, and on another link it is someone else's", shown(found));
+    let remedy = "leave it out: a cut drops what a peer sends from its link-local addresses, too; a peer that has no other \
+                  address is named by mac:";
+    IpNet::from(all).contains(&found).then(|| (what, remedy.to_owned()))
 }
 
 fn shown(found: IpNet) -> String {

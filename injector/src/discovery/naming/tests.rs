@@ -233,7 +233,7 @@ fn a_next_hop_that_holds_a_shared_address() {
 
 #[test]
 fn an_address_follows_its_holder_also_one_of_a_prefix() {
-    let text = "peers: { n1: { addresses: [10.0.0.1, 10.0.0.9, 10.5.0.0/16, \"fe80::/10\"] }, n2: { addresses: [10.0.0.2, 10.5.1.0/24] } }\ninterfaces: auto\n";
+    let text = "peers: { n1: { addresses: [10.0.0.1, 10.0.0.9, 10.5.0.0/16, \"fe00::/8\"] }, n2: { addresses: [10.0.0.2, 10.5.1.0/24] } }\ninterfaces: auto\n";
     let config = Config::parse(text, "test").unwrap();
     let all = [ours(1, "h1", None), ours(2, "h2", None)];
     for (address, is_moved) in [
