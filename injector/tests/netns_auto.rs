@@ -500,3 +500,25 @@ fn a_guests_interface_in_a_namespace_with_two_names() {
         lab.assert_flows(("n1", 1), ("n2", 2));
     }
 }
+
+/// A peer whose address is wrong in the config is found nowhere. What its NIC has instead is named, and that NIC is not taken for
+/// the other end of the peer's link.
+#[test]
+#[needs(root)]
+fn a_peer_whose_address_is_wrong_and_its_own_nic() {
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let (n3, right) = (lab.netns("n3"), lab.ipv4(3));
+    let others = peers(&lab, &[("n1", 1), ("n2", 2)]);
+    let wrong = |more: &str| format!("{others}, n3: {{ addresses: [{}]{more} }}", lab.ipv4(7));
+    let interfaces = ["n1", "n2", "n3"].map(|node| format!("{{ name: eth0, netns: {} }}", lab.netns(node)));
+    let daemon = lab.daemon_on(&wrong(""), &format!("[{}]", interfaces.join(", ")));
+    let partial = PartitionRequest { verdict: VerdictOptions::default(), ..host_lab::links("n3", "n1") };
+    let problem = daemon.try_apply("p", &partial).expect_err("n3 is nowhere");
+    let remedy = problem.remedy.clone().unwrap();
+    let entry = format!("n3: {{ addresses: [{right}] }}");
+    assert!(remedy.contains(&entry) && !remedy.contains("say so in"), "{problem}");
+    drop(daemon);
+    let said = lab.refusal(&wrong(&format!(", vm: {{ interface: {{ name: eth0, netns: {n3} }} }}")));
+    assert!(said.contains(&format!("eth0 in netns {n3}")) && said.contains("own NIC"), "{said}");
+    assert!(said.contains(&format!("list {right} among the addresses of n3")), "{said}");
+}

@@ -114,6 +114,18 @@ pub enum StartError {
         /// The other.
         other: String,
     },
+    /// The config says that a peer is behind an interface that is a NIC in the peers' network.
+    #[error(
+        "interface {interface}: the config says that {peer} is behind it, but it has the address {address}, in the network of other peers: it is someone's own NIC, and not a tap or the other end of a veth; if it is {peer}'s, list {address} among the addresses of {peer} instead"
+    )]
+    OwnNic {
+        /// The interface, with its namespace.
+        interface: String,
+        /// The peer.
+        peer: String,
+        /// The interface's address.
+        address: std::net::IpAddr,
+    },
     /// A loopback device is named.
     #[error(
         "interface {interface}: a loopback device can't be configured; peers on this machine are distinguished by their listening ports, as in: peers: {{ n1: {{ listens: [2379] }} }}, and their loopback device is attached to without being named"

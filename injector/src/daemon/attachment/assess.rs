@@ -11,11 +11,11 @@ use super::reasons::{line, see_both, shown_place, shown_places, translated};
 use crate::discovery::devices::{shown_device, usable};
 use crate::discovery::homes::Home;
 use crate::discovery::link_coverage::{Closure, CoverageAssessor, LinkAssessment, LocalFault, Reason};
-use crate::discovery::naming::{Ours, Sources, identity, is_virtual};
+use crate::discovery::naming::{Ours, Sources, identity, is_routable, is_virtual};
 use crate::discovery::picture::{Picture, Seen};
 use crate::discovery::places::{Found, Place};
 use crate::discovery::strangers::Suspect;
-use crate::netlink::LinkFacts;
+use crate::netlink::{Kind, LinkFacts};
 use injector_core::api::{Bypassed, CoverageState, Uncovered};
 use injector_core::clock::{MonoNs, TimeRange};
 use injector_core::config::{Config, Netns, shown};
@@ -442,6 +442,14 @@ impl Interfaces {
         let netns = entry.and_then(|entry| entry.interface.netns.as_ref());
         let place = Place { netns: netns.cloned(), name: name.to_owned(), why: String::new() };
         let which = if entry.is_some() { name } else { "an interface" };
+        let nic = entry.and_then(|entry| entry.attachment.as_ref()).filter(|nic| nic.facts.kind != Kind::Tap);
+        let own = nic.into_iter().flat_map(|nic| &nic.addresses);
+        if let Some(address) = own.copied().find(|address| is_routable(*address)) {
+            return format!(
+                "none of {peer}'s addresses is on a device that is seen, and {which} has {address}: if that is {peer}'s, list it, as \
+                 in: {peer}: {{ addresses: [{address}] }}"
+            );
+        }
         let is_auto = self.entries.iter().all(|entry| entry.chosen.is_some());
         if is_auto {
             let device = if netns.is_some() { line(&place) } else { name.to_owned() };

@@ -301,6 +301,9 @@ impl Interfaces {
             }
             self.warn(config, &found);
         }
+        if let Some((interface, peer, address)) = self.member(config) {
+            return Err(StartError::OwnNic { interface, peer: config.names.name(peer).to_owned(), address });
+        }
         self.cover(config, &found, MonoNs(0));
         Ok(())
     }
@@ -343,6 +346,24 @@ impl Interfaces {
         let id = self.id();
         self.entries.push(Entry::new(id, interface, None));
         Ok(())
+    }
+
+    /// An interface that the config says a peer is behind, with that peer, and that has an address in the network of another peer:
+    /// a NIC in that network, and not the other end of a link.
+    fn member(&self, config: &Config) -> Option<(String, PeerId, IpAddr)> {
+        self.entries.iter().find_map(|entry| {
+            let peer = entry.interface.peer?;
+            let home = self.homes.get(&peer).map(|home| &self.known[home.at].netns);
+            let space = self.known.iter().find(|space| space.netns == entry.interface.netns)?;
+            let link = space.facts.links.iter().find(|link| link.name == entry.name())?;
+            let is_in = |net: &ipnet::IpNet| {
+                let others = config.peers.iter().filter(|other| other.id != peer);
+                others.flat_map(|other| &other.addresses).any(|listed| net.contains(listed))
+            };
+            let mut own = space.facts.networks.iter().filter(|(index, _)| *index == link.index);
+            let (_, net) = own.find(|(_, net)| is_in(net)).filter(|_| home != Some(&space.netns))?;
+            Some((shown(&entry.interface), peer, net.addr()))
+        })
     }
 
     /// A loopback device among the interfaces of the config.
