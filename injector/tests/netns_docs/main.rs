@@ -3,8 +3,8 @@
 //! come from here too.
 //!
 //! The line that opens a block says what becomes of it: `sh run` (it must succeed), `sh run exits 2`, `sh run short` (with
-//! few trials), `sh run terminal`, `sh suite` (a test of the Python client runs it), `sh lab vms` (`cargo xtask campaign
-//! --short` runs it in that lab), `sh bare` (`cargo xtask bare` runs it), or `sh not-run REASON` with one of [`page::REASONS`]. A config that a block's commands
+//! few trials), `sh run terminal`, `sh run answered`, `sh suite` (a test of the Python client runs it), `sh lab vms` (`cargo xtask campaign
+//! --short` runs it in that lab), `sh bare` (`cargo xtask bare` runs it), `sh chore` (xtask reads it), or `sh not-run REASON` with one of [`page::REASONS`]. A config that a block's commands
 //! take is written from the page too: `yaml config local.yaml`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -15,6 +15,7 @@ mod machine;
 mod page;
 mod page_lab;
 mod picture;
+mod release;
 #[path = "../netns_containers/podman.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod podman;
@@ -54,6 +55,10 @@ fn runs(page: &str, page_lab: &PageLab) {
                 on_terminal(page_lab, &block.text);
                 continue;
             }
+            Mark::Answered => {
+                println!("{page}:{}: {}\n{}", block.line, block.text, answered(page_lab, &block.text));
+                continue;
+            }
             _ => {
                 count -= 1;
                 continue;
@@ -77,6 +82,27 @@ fn on_terminal(page_lab: &PageLab, text: &str) {
     terminal.wait_for("a peer", |shown| !line(shown, "n1 ").is_empty());
     terminal.press("q");
     assert!(terminal.end().success());
+}
+
+/// Runs a block on a terminal, and presses Enter at each of its questions; what it wrote.
+fn answered(page_lab: &PageLab, text: &str) -> String {
+    let mut terminal = page_lab.script_on_terminal(text);
+    let (mut count, end) = (0, Instant::now() + PATIENCE);
+    let status = loop {
+        if let Some(status) = terminal.ended() {
+            break status;
+        }
+        assert!(Instant::now() < end, "it does not end:\n{}", terminal.written());
+        // A question ends with its default in brackets.
+        if terminal.written().matches("]: ").count() > count {
+            count += 1;
+            terminal.press("\r");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let written = terminal.written();
+    assert!(status.success() && count > 0, "{text}\n{count} questions, {status}:\n{written}");
+    written
 }
 
 #[test]
@@ -158,6 +184,19 @@ fn the_page_on_containers() {
 }
 
 #[test]
+#[needs(root, program = "podman", program = "busybox", program = "strip", minutes = 1)]
+fn the_page_on_the_image() {
+    let Some(page_lab) = PageLab::with_release("the_page_on_the_image") else { return };
+    runs("docs/recipes/image.md", &page_lab);
+    // The config that the page has written is that of the three containers, and the daemon has ended as it should.
+    let config = page_lab.expect("cat /etc/injector/config.yaml");
+    for name in release::CONTAINERS {
+        assert!(config.contains(&format!("container: {name}")), "{config}");
+    }
+    assert_eq!(page_lab.expect("podman wait injector").trim(), "0");
+}
+
+#[test]
 #[needs(root, example = "quorum", minutes = 1)]
 fn the_page_on_several_hosts() {
     if let Some(why) = sshd::why_not() {
@@ -186,11 +225,12 @@ fn each_block_is_run_or_says_why_not() {
     let mut faults = Vec::new();
     let (own, labs) = (include_str!("main.rs"), include_str!("../../../xtask/src/campaign/page.rs"));
     let bare = include_str!("../../../xtask/src/bare.rs");
+    let chores = include_str!("../../../xtask/src/chores.rs");
     for name in page::documents() {
         for block in page::blocks(&name) {
             let place = format!("{name}:{}", block.line);
             match block.mark {
-                Mark::Run { .. } | Mark::Terminal if !own.contains(&format!("runs(\"{name}\"")) => {
+                Mark::Run { .. } | Mark::Terminal | Mark::Answered if !own.contains(&format!("runs(\"{name}\"")) => {
                     faults.push(format!("{place}: no test of netns_docs runs the blocks of this page"));
                 }
                 Mark::Suite if !page::is_run_by_a_suite(&name) => {
@@ -202,11 +242,16 @@ fn each_block_is_run_or_says_why_not() {
                 Mark::Bare if !bare.contains(&format!("\"{name}\"")) => {
                     faults.push(format!("{place}: `cargo xtask bare` does not run the blocks of this page"));
                 }
+                Mark::Chore if !chores.contains("\"sh chore\"") => {
+                    faults.push(format!("{place}: no test of xtask reads chores of pages"));
+                }
                 Mark::Run { .. }
                 | Mark::Terminal
+                | Mark::Answered
                 | Mark::Lab(_)
                 | Mark::Suite
                 | Mark::Bare
+                | Mark::Chore
                 | Mark::NotRun => {}
                 Mark::Wrong(why) => faults.push(format!("{place}: {why}")),
             }

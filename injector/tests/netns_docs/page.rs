@@ -4,9 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Why a block may not be run by a test.
-pub const REASONS: [(&str, &str); 4] = [
-    ("minutes", "it takes many minutes"),
-    ("installs", "it builds or installs something on the machine"),
+pub const REASONS: [(&str, &str); 2] = [
     ("kubernetes", "it needs a Kubernetes cluster"),
     ("other-tool", "it shows what a suite did with another tool"),
 ];
@@ -21,12 +19,16 @@ pub enum Mark {
     Run { exits: i32, length: Length },
     /// A test of this program runs it on a terminal, and leaves it by `q`.
     Terminal,
+    /// A test of this program runs it on a terminal, and answers each question by Enter.
+    Answered,
     /// `cargo xtask campaign --short` runs it in this lab.
     Lab(String),
     /// A test of the Python client runs it.
     Suite,
     /// `cargo xtask bare` runs it in a Debian that has nothing else.
     Bare,
+    /// Chores that take many minutes: xtask reads them, and the page names their short forms.
+    Chore,
     /// It says why it is not run.
     NotRun,
     /// It says nothing, or nothing that is known.
@@ -108,15 +110,17 @@ pub fn blocks(page: &str) -> Vec<Block> {
 fn mark(info: &str) -> Mark {
     match info.split_whitespace().collect::<Vec<_>>()[..] {
         ["sh", "run", "terminal"] => Mark::Terminal,
+        ["sh", "run", "answered"] => Mark::Answered,
         ["sh", "run", ref rest @ ..] => run(rest).unwrap_or_else(Mark::Wrong),
         ["sh", "lab", system] => Mark::Lab(system.to_owned()),
         ["sh", "suite"] => Mark::Suite,
         ["sh", "bare"] => Mark::Bare,
+        ["sh", "chore"] => Mark::Chore,
         ["sh", "not-run", reason] if REASONS.iter().any(|(known, _)| *known == reason) => Mark::NotRun,
         ["sh", ..] => {
             let known: Vec<&str> = REASONS.iter().map(|(known, _)| *known).collect();
             Mark::Wrong(format!(
-                "\"{info}\": write `sh run`, `sh suite`, `sh lab SYSTEM`, `sh bare`, or `sh not-run` and one of {}",
+                "\"{info}\": write `sh run`, `sh suite`, `sh lab SYSTEM`, `sh bare`, `sh chore`, or `sh not-run` and one of {}",
                 known.join(", ")
             ))
         }
@@ -188,9 +192,11 @@ fn marks_are_read() {
     assert_eq!(mark("sh run terminal"), Mark::Terminal);
     assert_eq!(mark("sh lab vms"), Mark::Lab("vms".to_owned()));
     assert_eq!(mark("sh bare"), Mark::Bare);
-    assert_eq!(mark("sh not-run minutes"), Mark::NotRun);
+    assert_eq!(mark("sh chore"), Mark::Chore);
+    assert_eq!(mark("sh run answered"), Mark::Answered);
+    assert_eq!(mark("sh not-run kubernetes"), Mark::NotRun);
     for wrong in
-        ["sh", "bash run", "sh not-run", "sh not-run lazy", "sh run exits two", "sh run shortly", "console"]
+        ["sh", "bash run", "sh not-run", "sh not-run minutes", "sh run exits two", "sh run shortly", "console"]
     {
         assert!(matches!(mark(wrong), Mark::Wrong(_)), "{wrong}");
     }

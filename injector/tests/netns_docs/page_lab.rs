@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::hosts::Hosts;
 use crate::machine::Machine;
 use crate::terminal::Terminal;
-use crate::{page, podman};
+use crate::{page, podman, release};
 
 /// The socket that pages name.
 const USUAL_SOCKET: &str = "/run/injector/injector.sock";
@@ -71,10 +71,20 @@ impl PageLab {
 
     /// A machine with Podman; `None` if it can't run a container here, which is logged as a skip of the test.
     pub fn with_podman(test: &str) -> Option<Self> {
-        let machine = Machine::up(test)?;
+        let machine = Machine::with_etcd(test)?;
         let program = machine.program();
         let page_lab = Self::of(Backing::Podman(machine), podman::HOST);
         page_lab.program("bin/podman", &program);
+        Some(page_lab)
+    }
+
+    /// The same with three containers, in the folder that a release's tarball unpacks to.
+    pub fn with_release(test: &str) -> Option<Self> {
+        let machine = Machine::with_containers(test)?;
+        let program = format!("{}\n{}", release::WITH_BASE, machine.program());
+        let page_lab = Self::of(Backing::Podman(machine), podman::HOST);
+        page_lab.program("bin/podman", &program);
+        release::unpack(&page_lab.folder());
         Some(page_lab)
     }
 
@@ -175,6 +185,13 @@ impl PageLab {
     pub fn terminal(&self, word: &str) -> Terminal {
         let mut command = self.command("injector");
         command.arg(word).env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
+        self.lab().within(self.own, || Terminal::start(&mut command))
+    }
+
+    /// A script on a terminal.
+    pub fn script_on_terminal(&self, script: &str) -> Terminal {
+        let mut command = self.command("timeout");
+        command.args(["--foreground", "--kill-after=5", LIMIT, "sh", "-euc", script]).env("TERM", "xterm");
         self.lab().within(self.own, || Terminal::start(&mut command))
     }
 
