@@ -12,19 +12,19 @@ mod hosts;
 #[path = "../netns_containers/located.rs"]
 mod located;
 mod machine;
+mod node;
 mod page;
 mod page_lab;
 mod picture;
-mod release;
 #[path = "../netns_containers/podman.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod podman;
+mod release;
 mod script;
 #[path = "../netns_jepsen/sshd.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod sshd;
 #[path = "../support/terminal.rs"]
-#[expect(dead_code, reason = "each test program uses a part")]
 mod terminal;
 
 use std::time::{Duration, Instant};
@@ -57,6 +57,7 @@ fn runs(page: &str, page_lab: &PageLab) {
             }
             Mark::Answered => {
                 println!("{page}:{}: {}\n{}", block.line, block.text, answered(page_lab, &block.text));
+                page_lab.append_more();
                 continue;
             }
             _ => {
@@ -148,9 +149,15 @@ fn the_page_on_coverage_and_proof() {
 }
 
 #[test]
-#[needs(root, example = "quorum")]
+#[needs(root, example = "quorum", program = "curl", program = "iptables-nft", program = "sshd")]
 fn the_page_on_shells() {
-    runs("docs/clients/shell.md", &PageLab::cluster().with_daemon());
+    if let Some(why) = sshd::why_not() {
+        return injector_lab::skip("the_page_on_shells", &why);
+    }
+    let page_lab = PageLab::cluster().with_daemon().with_ssh();
+    runs("docs/clients/shell.md", &page_lab);
+    let rules = page_lab.expect("ssh n1 iptables -S INPUT");
+    assert_eq!(rules.trim(), "-P INPUT ACCEPT", "the page's script has healed");
 }
 
 #[test]
@@ -187,6 +194,8 @@ fn the_page_on_containers() {
 #[needs(root, program = "podman", program = "busybox", program = "strip", minutes = 1)]
 fn the_page_on_the_image() {
     let Some(page_lab) = PageLab::with_release("the_page_on_the_image") else { return };
+    // Recoveries that are observed for 12 s by default.
+    let page_lab = page_lab.with_more("/etc/injector/config.yaml", "ready: { observe: 1s }\n");
     runs("docs/recipes/image.md", &page_lab);
     // The config that the page has written is that of the three containers, and the daemon has ended as it should.
     let config = page_lab.expect("cat /etc/injector/config.yaml");
@@ -197,12 +206,22 @@ fn the_page_on_the_image() {
 }
 
 #[test]
-#[needs(root, example = "quorum", minutes = 1)]
+#[needs(root, example = "quorum", program = "sshd", minutes = 1)]
 fn the_page_on_several_hosts() {
     if let Some(why) = sshd::why_not() {
         return injector_lab::skip("the_page_on_several_hosts", &why);
     }
     runs("docs/recipes/hosts.md", &PageLab::with_hosts("docs/recipes/hosts.md"));
+}
+
+#[test]
+#[needs(root, example = "quorum")]
+fn the_page_on_kubernetes() {
+    let page_lab = PageLab::kubernetes_node().with_more("lab.yaml", "ready: { observe: 1s }\n");
+    runs("docs/recipes/kubernetes.md", &page_lab);
+    // The pod's own device has the hook, in the namespace that the node has a name for.
+    let status = page_lab.expect("injector status");
+    assert!(status.lines().any(|line| line.starts_with("eth0") && line.contains(node::POD)), "{status}");
 }
 
 #[test]
@@ -230,7 +249,9 @@ fn each_block_is_run_or_says_why_not() {
         for block in page::blocks(&name) {
             let place = format!("{name}:{}", block.line);
             match block.mark {
-                Mark::Run { .. } | Mark::Terminal | Mark::Answered if !own.contains(&format!("runs(\"{name}\"")) => {
+                Mark::Run { .. } | Mark::Terminal | Mark::Answered
+                    if !own.contains(&format!("runs(\"{name}\"")) =>
+                {
                     faults.push(format!("{place}: no test of netns_docs runs the blocks of this page"));
                 }
                 Mark::Suite if !page::is_run_by_a_suite(&name) => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Why a block may not be run by a test.
 pub const REASONS: [(&str, &str); 2] = [
     ("kubernetes", "it needs a Kubernetes cluster"),
-    ("other-tool", "it shows what a suite did with another tool"),
+    ("other-tool", "it shows what a suite did with another tool that can't be had"),
 ];
 
 /// The names under which shells are known to those who colour them.
@@ -143,7 +143,7 @@ fn run(words: &[&str]) -> Result<Mark, String> {
 }
 
 /// Commands with 2 trials and campaign files with 3 (one for each shape), and both with holds of 1 s and pauses of 1 s, in place
-/// of their own: all else stays as it is.
+/// of their own, and scripts that sleep for 5 s: all else stays as it is.
 pub fn shortened(text: &str) -> String {
     let words = text.split(' ').collect::<Vec<_>>();
     let mut after = "";
@@ -160,6 +160,7 @@ pub fn shortened(text: &str) -> String {
     let lines = text.split_inclusive('\n').map(|line| match line.split_once(':').map(|(key, _)| key) {
         Some("holds") => "holds: [1s]\n",
         Some("trials") => "trials: 3\ncooldown: 1s\n",
+        _ if line.starts_with("sleep ") => "sleep 5\n",
         _ => line,
     });
     lines.collect()
@@ -195,9 +196,15 @@ fn marks_are_read() {
     assert_eq!(mark("sh chore"), Mark::Chore);
     assert_eq!(mark("sh run answered"), Mark::Answered);
     assert_eq!(mark("sh not-run kubernetes"), Mark::NotRun);
-    for wrong in
-        ["sh", "bash run", "sh not-run", "sh not-run minutes", "sh run exits two", "sh run shortly", "console"]
-    {
+    for wrong in [
+        "sh",
+        "bash run",
+        "sh not-run",
+        "sh not-run minutes",
+        "sh run exits two",
+        "sh run shortly",
+        "console",
+    ] {
         assert!(matches!(mark(wrong), Mark::Wrong(_)), "{wrong}");
     }
 }
@@ -210,6 +217,7 @@ fn short_forms_differ_in_trials_holds_and_pauses_alone() {
         ),
         "injector measure random-node --hold 1s --trials 2 --cooldown 1s --deadline 20s\nHOLD=1s sh suite.sh\n"
     );
+    assert_eq!(shortened("heal\nsleep 20\ncurl"), "heal\nsleep 5\ncurl");
     assert_eq!(shortened("measure --trials 9\nreport\n"), "measure --trials 2 --cooldown 1s\nreport\n");
     assert_eq!(
         shortened("shapes:\n  - halves\nholds: [1s, 5s]\ntrials: 180\n"),

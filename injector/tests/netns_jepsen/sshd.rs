@@ -111,8 +111,7 @@ impl Sshd {
         });
         self.children.push(child);
         let end = Instant::now() + PATIENCE;
-        while lab.within(CLIENT, || TcpStream::connect_timeout(&address, Duration::from_millis(200))).is_err()
-        {
+        while lab.within(node, || TcpStream::connect_timeout(&address, Duration::from_millis(200))).is_err() {
             assert!(Instant::now() < end, "sshd does not listen: {}", self.log(node));
             std::thread::sleep(Duration::from_millis(20));
         }
