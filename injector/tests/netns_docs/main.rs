@@ -34,7 +34,7 @@ use clap::error::ContextKind;
 use injector::cli::args::{Command, CommandLine};
 use injector_core::topology::words;
 use injector_lab::{PATIENCE, needs};
-use page::{Length, Mark};
+use page::{Block, Length, Mark};
 use page_lab::PageLab;
 
 /// Runs the blocks of a page, one after the other.
@@ -42,9 +42,15 @@ fn runs(page: &str, page_lab: &PageLab) {
     for (file, text) in page::files(page) {
         page_lab.write(&file, &text);
     }
+    let blocks = page::blocks(page);
+    let is_short = |block: &Block| matches!(block.mark, Mark::Run { length: Length::Short, .. });
+    let has_short = blocks.iter().any(is_short);
     let mut count = 0;
-    for block in page::blocks(page) {
+    for block in blocks {
         count += 1;
+        if has_short && page_lab.has_daemon() {
+            page_lab.observe_briefly();
+        }
         let (exits, text) = match block.mark {
             Mark::Run { exits, length: Length::Full } => (exits, block.text),
             Mark::Run { exits, length: Length::Short } => {

@@ -263,18 +263,29 @@ impl PageLab {
         self
     }
 
-    /// Makes ready for blocks in their short form: recoveries are watched for a second, the page's campaign files are
-    /// short too, and there is a run to compare with.
-    pub fn shorten(&self, page: &str) {
-        for (file, text) in page::files(page) {
-            self.write(&file, &page::shortened(&text));
-        }
+    /// Whether a page has started a daemon, or has one from the beginning.
+    pub fn has_daemon(&self) -> bool {
+        self.socket().exists()
+    }
+
+    /// Has recoveries watched for a second from now on. Before a block that leaves a record open: until that is closed, the
+    /// daemon does not take another config.
+    pub fn observe_briefly(&self) {
         let config = self.folder().join("lab.yaml");
         let text = fs::read_to_string(&config).unwrap();
         if !text.contains("\nready:") {
             fs::write(&config, format!("{text}\nready: {{ consecutive: 3, observe: 1s }}\n")).unwrap();
             self.reload();
         }
+    }
+
+    /// Makes ready for blocks in their short form: recoveries are watched for a second, the page's campaign files are
+    /// short too, and there is a run to compare with.
+    pub fn shorten(&self, page: &str) {
+        for (file, text) in page::files(page) {
+            self.write(&file, &page::shortened(&text));
+        }
+        self.observe_briefly();
         if page::blocks(page).iter().any(|block| block.text.contains(" runs/b ")) {
             self.expect(
                 "test -d runs/b || injector measure random-node --hold 1s --trials 2 --seed 1 --cooldown 1s --quiet --out runs/b",
