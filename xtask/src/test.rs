@@ -34,9 +34,9 @@ use lanes::run_all;
 /// How many programs run side by side. With three, the heaviest of them would meet: suites that start many processes each.
 const LANES: usize = 2;
 
-/// How many tests that need root a program runs at once, for each processor. One such test uses a sixth of a processor: for the
-/// rest of its time it waits for the end of a cut, for a back-off, or for what the kernel does in its own time.
-const TESTS_PER_PROCESSOR: usize = 2;
+/// How many tests a program runs at once for each processor, if they wait for most of their time: for the end of a cut, for a
+/// back-off, or for what the kernel does in its own time. One of them uses a sixth of a processor.
+const WAITING_TESTS_PER_PROCESSOR: usize = 2;
 
 /// The options of the chore.
 #[derive(clap::Args)]
@@ -77,8 +77,8 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         }
         if let Some(rest) = target.with(|test| !test.needs.alone) {
             let mut command = run.command(&rest, &target, artifact)?;
-            if rest.needs_root() {
-                command.arg(format!("--test-threads={}", processors() * TESTS_PER_PROCESSOR));
+            if rest.waits() {
+                command.arg(format!("--test-threads={}", processors() * WAITING_TESTS_PER_PROCESSOR));
             }
             together.push_back((named(&rest, ""), command));
         }

@@ -8,6 +8,8 @@
 //! take is written from the page too: `yaml config local.yaml`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+injector_lab::group!(waits);
+
 mod hosts;
 #[path = "../netns_containers/located.rs"]
 mod located;
@@ -37,6 +39,11 @@ use injector_lab::{PATIENCE, needs};
 use page::{Block, Length, Mark};
 use page_lab::PageLab;
 
+/// Whether recoveries are observed as long as a page's config says.
+fn is_long() -> bool {
+    std::env::var_os("INJECTOR_LONG").is_some()
+}
+
 /// Runs the blocks of a page, one after the other.
 fn runs(page: &str, page_lab: &PageLab) {
     for (file, text) in page::files(page) {
@@ -44,11 +51,11 @@ fn runs(page: &str, page_lab: &PageLab) {
     }
     let blocks = page::blocks(page);
     let is_short = |block: &Block| matches!(block.mark, Mark::Run { length: Length::Short, .. });
-    let has_short = blocks.iter().any(is_short);
+    let is_brief = !is_long() || blocks.iter().any(is_short);
     let mut count = 0;
     for block in blocks {
         count += 1;
-        if has_short && page_lab.has_daemon() {
+        if is_brief && page_lab.has_daemon() {
             page_lab.observe_briefly();
         }
         let (exits, text) = match block.mark {
@@ -179,10 +186,9 @@ fn the_page_on_one_machine() {
     let shown = page::files("docs/local.md").into_iter().find(|(file, _)| file == "local.yaml");
     assert_eq!(shown.unwrap().1, shipped, "the page shows configs/local.yaml");
     let page_lab = PageLab::one_machine();
-    // Three recoveries, each observed for ten seconds: the long form waits for them.
-    let is_long = std::env::var_os("INJECTOR_LONG").is_some();
+    // Three recoveries, each observed for ten seconds.
     let page_lab =
-        if is_long { page_lab } else { page_lab.with_more("local.yaml", "ready: { observe: 1s }\n") };
+        if is_long() { page_lab } else { page_lab.with_more("local.yaml", "ready: { observe: 1s }\n") };
     runs("docs/local.md", &page_lab);
 }
 

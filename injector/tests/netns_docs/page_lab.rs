@@ -263,9 +263,9 @@ impl PageLab {
         self
     }
 
-    /// Whether a page has started a daemon, or has one from the beginning.
+    /// Whether there is a daemon with the config `lab.yaml`: the page's, or one from the beginning.
     pub fn has_daemon(&self) -> bool {
-        self.socket().exists()
+        self.socket().exists() && self.folder().join("lab.yaml").exists()
     }
 
     /// Has recoveries watched for a second from now on. Before a block that leaves a record open: until that is closed, the
