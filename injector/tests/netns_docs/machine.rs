@@ -5,10 +5,20 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::podman::Podman;
-use crate::release;
+use crate::release::{PROGRAM, copy_libraries};
 
 /// The image of docs/containers.md: made of this machine's own etcd, since a test asks no registry.
 const IMAGE: &str = "quay.io/coreos/etcd:v3.5.21";
+/// The containers that docs/recipes/image.md cuts apart.
+pub const CONTAINERS: [&str; 3] = ["n1", "n2", "n3"];
+/// The image that the one of that page is based on: a release is static and needs none, the binary under test does.
+const BASE: &str = "localhost/libraries";
+/// Puts the test's own options behind `podman build`; what the page says is left as it is.
+pub const WITH_BASE: &str = "\
+if [ \"$1\" = build ]; then
+    shift
+    set -- build --pull-never --layers=false --build-arg BASE=localhost/libraries \"$@\"
+fi";
 /// Where engines have their sockets, and namespaces their names.
 const RUN: &str = "/run";
 /// Where a machine has its configs.
@@ -39,10 +49,10 @@ impl Machine {
     pub fn with_containers(test: &str) -> Option<Self> {
         let machine = Self::up(test, |podman| {
             let tree = podman.lab.folder().join("libraries");
-            copy_libraries(Path::new(env!("CARGO_BIN_EXE_injector")), &tree);
-            podman.import(release::BASE, &tree);
+            copy_libraries(Path::new(PROGRAM), &tree);
+            podman.import(BASE, &tree);
         })?;
-        for name in release::CONTAINERS {
+        for name in CONTAINERS {
             machine.podman.start(name, "--network net");
         }
         Some(machine)
@@ -72,19 +82,6 @@ impl Machine {
         let words: Vec<String> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         let (limits, program) = (limits.display(), program.display());
         format!("CONTAINERS_CONF={limits} exec {program} {} \"$@\"", words.join(" "))
-    }
-}
-
-/// Copies what a program is linked with into a tree.
-fn copy_libraries(program: &Path, tree: &Path) {
-    let listed = Command::new("ldd").arg(program).output().unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    let libraries =
-        listed.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
-    for library in libraries {
-        let copy = tree.join(library.trim_start_matches('/'));
-        fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        fs::copy(library, copy).unwrap();
     }
 }
 

@@ -21,6 +21,7 @@ mod picture;
 #[path = "../netns_containers/podman.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod podman;
+#[path = "../netns_containers/release.rs"]
 mod release;
 mod script;
 #[path = "../netns_jepsen/sshd.rs"]
@@ -211,7 +212,7 @@ fn the_page_on_the_image() {
     runs("docs/recipes/image.md", &page_lab);
     // The config that the page has written is that of the three containers, and the daemon has ended as it should.
     let config = page_lab.expect("cat /etc/injector/config.yaml");
-    for name in release::CONTAINERS {
+    for name in machine::CONTAINERS {
         assert!(config.contains(&format!("container: {name}")), "{config}");
     }
     assert_eq!(page_lab.expect("podman wait injector").trim(), "0");

@@ -11,7 +11,7 @@ use injector_lab::{CLIENT, CLIENT_HOST, Lab, PATIENCE, Quorum, SWITCH, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::hosts::{self, Hosts};
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::node;
 use crate::sshd::Sshd;
 use crate::terminal::Terminal;
@@ -86,7 +86,7 @@ impl PageLab {
     /// The same with three containers, in the folder that a release's tarball unpacks to.
     pub fn with_release(test: &str) -> Option<Self> {
         let machine = Machine::with_containers(test)?;
-        let program = format!("{}\n{}", release::WITH_BASE, machine.program());
+        let program = format!("{}\n{}", machine::WITH_BASE, machine.program());
         let page_lab = Self::of(Backing::Podman(machine), podman::HOST);
         page_lab.program("bin/podman", &program);
         release::unpack(&page_lab.folder());
