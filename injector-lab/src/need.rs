@@ -23,10 +23,11 @@ const LONG: &str = "INJECTOR_LONG";
 pub const LONG_MINUTES: u32 = 5;
 
 /// Names the groups of a test program, in its root file: `kernels` for what `cargo xtask vm` runs on another kernel, `timed`
-/// for what measures times that an emulated machine can't keep. `cargo xtask` reads it from the source.
+/// for what measures times that an emulated machine can't keep, `waits` for tests of minutes in which little is computed.
+/// `cargo xtask` reads it from the source.
 #[macro_export]
 macro_rules! group {
-    ($(kernels)? $(timed)?) => {};
+    ($(kernels)? $(timed)? $(waits)?) => {};
 }
 
 /// The needs of a test. The attribute [`crate::needs`] makes this value; `cargo xtask test` reads the same

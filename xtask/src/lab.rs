@@ -248,6 +248,14 @@ pub struct Options {
     choice: Choice,
 }
 
+#[cfg(test)]
+impl Options {
+    /// The system that is brought up.
+    pub fn system(&self) -> &str {
+        &self.system
+    }
+}
+
 /// `cargo xtask lab`: brings a lab up, says how to use it, and tears it down on Ctrl-C.
 pub fn show(options: &Options) -> Result<ExitCode> {
     let chosen = Chosen::install(&options.system, &options.choice)?;

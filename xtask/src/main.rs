@@ -9,6 +9,8 @@ mod bare;
 mod bench;
 mod build;
 mod campaign;
+#[cfg(test)]
+mod chores;
 mod circles;
 mod command;
 mod debian;
@@ -132,65 +134,4 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Soak { which } => return soak::soak(&which),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::PathBuf;
-
-    use clap::Parser as _;
-    use clap::error::ErrorKind;
-
-    use super::{Args, command::workspace};
-
-    /// Every document, and what continuous integration runs.
-    fn documents() -> Vec<PathBuf> {
-        let names =
-            ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", ".ci/run"];
-        let mut found: Vec<PathBuf> = names.iter().map(|name| workspace().join(name)).collect();
-        let mut folders = vec![workspace().join("docs")];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "md") {
-                    found.push(path);
-                }
-            }
-        }
-        found
-    }
-
-    /// A typed command ends at a backtick, a comment or the end of the line. `NAME` represents a system.
-    #[test]
-    fn chores_that_documents_name_are_read() {
-        let mut faults = Vec::new();
-        let mut count = 0;
-        for path in documents() {
-            let text = fs::read_to_string(&path).unwrap();
-            for (at, _) in text.match_indices("cargo xtask") {
-                let typed = text[at..].split(['`', '#', ';', '\n']).next().unwrap();
-                let words = typed.split_whitespace().skip(1);
-                let words =
-                    words.map(|word| if ["NAME", "\"$system\""].contains(&word) { "etcd" } else { word });
-                let words = words.map(|word| if word == "\"$target\"" { "parse" } else { word });
-                let words: Vec<&str> = words.collect();
-                // `cargo xtask` itself.
-                if words.len() < 2 {
-                    continue;
-                }
-                count += 1;
-                // Prose may name a chore without what it needs.
-                if let Err(error) = Args::try_parse_from(&words)
-                    && error.kind() != ErrorKind::MissingRequiredArgument
-                {
-                    faults.push(format!("{}: {typed}\n{error}", path.display()));
-                }
-            }
-        }
-        assert!(faults.is_empty(), "{}", faults.join("\n"));
-        assert!(count > 50, "{count} chores");
-    }
 }

@@ -41,6 +41,14 @@ pub struct Options {
     out: Option<PathBuf>,
 }
 
+#[cfg(test)]
+impl Options {
+    /// The systems that are measured, each with its campaign file.
+    pub fn systems_and_files(&self) -> Vec<(&'static str, &'static str)> {
+        self.series.parts().iter().map(|part| (part.system, part.file)).collect()
+    }
+}
+
 /// A campaign of a series.
 struct SeriesCampaign {
     /// Its folder's name.

@@ -130,6 +130,7 @@ pub fn programs(wanted: &BTreeSet<&str>) -> Result<()> {
             // Java takes more than a package: see `clients`.
             "java" => clients(),
             "python3" => Ok(python::python()),
+            "sshd" => ssh(),
             injector_lab::BOOT_GUEST => vm().and_then(|missing| guest::guest().map(|()| missing)),
             // Installed, these would be servers on this machine.
             "prometheus" => unpacked("prometheus", &["prometheus"]),

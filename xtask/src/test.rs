@@ -31,9 +31,12 @@ use count::SkipLog;
 use declared::Test;
 use lanes::run_all;
 
-/// How many programs run side by side. Each runs as many tests at once as there are processors. With three, the tests starve
-/// each other's probes on two processors.
+/// How many programs run side by side. With three, the heaviest of them would meet: suites that start many processes each.
 const LANES: usize = 2;
+
+/// How many tests a program runs at once for each processor, if they wait for most of their time: for the end of a cut, for a
+/// back-off, or for what the kernel does in its own time. One of them uses a sixth of a processor.
+const WAITING_TESTS_PER_PROCESSOR: usize = 2;
 
 /// The options of the chore.
 #[derive(clap::Args)]
@@ -73,7 +76,11 @@ pub fn test(options: &Options) -> Result<ExitCode> {
             compare(&target, artifact, &mut count)?;
         }
         if let Some(rest) = target.with(|test| !test.needs.alone) {
-            together.push_back((named(&rest, ""), run.command(&rest, &target, artifact)?));
+            let mut command = run.command(&rest, &target, artifact)?;
+            if rest.waits() {
+                command.arg(format!("--test-threads={}", processors() * WAITING_TESTS_PER_PROCESSOR));
+            }
+            together.push_back((named(&rest, ""), command));
         }
         if let Some(measuring) = target.with(|test| test.needs.alone) {
             let mut command = run.command(&measuring, &target, artifact)?;
@@ -91,6 +98,10 @@ pub fn test(options: &Options) -> Result<ExitCode> {
 
     count.take_skips(&run.log)?;
     Ok(count.report())
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn named(target: &Target, how: &str) -> String {

@@ -2,7 +2,7 @@
 //! `docs/recipes/image.md` names. Needs root.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use injector_lab::http::{Request, over_unix};
@@ -10,26 +10,12 @@ use injector_lab::{Cli, needs, until};
 
 use crate::config;
 use crate::podman::{LIMITS, Podman};
+use crate::release::{PROGRAM, copy_libraries, unpack};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_injector");
-const CONTAINERFILE: &str = include_str!("../../../packaging/Containerfile");
 const PAGE: &str = include_str!("../../../docs/recipes/image.md");
 /// What the page gives a daemon whose peers are containers.
 const CAPABILITIES: [&str; 7] =
     ["BPF", "PERFMON", "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE", "SETPCAP"];
-
-/// Like the tarball of `cargo xtask dist`, as far as the image takes files from it.
-fn unpacked(folder: &Path) -> PathBuf {
-    let tree = folder.join("tarball");
-    let documents = tree.join("share/doc/injector");
-    fs::create_dir_all(tree.join("bin")).unwrap();
-    fs::create_dir_all(&documents).unwrap();
-    // Each layer and each container is a copy of all of it.
-    let stripped = Command::new("strip").args([PROGRAM, "-o"]).arg(tree.join("bin/injector")).status();
-    assert!(stripped.unwrap().success());
-    fs::write(documents.join("Containerfile"), CONTAINERFILE).unwrap();
-    tree
-}
 
 /// Builds the image under a name.
 fn build(podman: &Podman, tree: &Path, name: &str, options: &str) {
@@ -42,15 +28,8 @@ fn build(podman: &Podman, tree: &Path, name: &str, options: &str) {
 
 /// An image with the libraries that the binary under test is linked with; a release has none.
 fn libraries(podman: &Podman) -> Option<&'static str> {
-    let listed = Command::new("ldd").arg(PROGRAM).output().unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    let files = listed.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
     let tree = podman.lab.folder().join("libraries");
-    for file in files {
-        let copy = tree.join(file.trim_start_matches('/'));
-        fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        fs::copy(file, copy).unwrap();
-    }
+    copy_libraries(Path::new(PROGRAM), &tree);
     tree.exists().then(|| {
         podman.import("libraries", &tree);
         "localhost/libraries"
@@ -79,7 +58,8 @@ fn start(podman: &Podman, image: &str, configs: &Path, sockets: &Path) {
 #[needs(root, program = "podman", program = "busybox", program = "strip", minutes = 1)]
 fn the_image_runs_a_daemon_that_cuts_containers_apart() {
     let Some(podman) = crate::three("the_image_runs_a_daemon_that_cuts_containers_apart") else { return };
-    let tree = unpacked(podman.lab.folder());
+    let tree = podman.lab.folder().join("tarball");
+    unpack(&tree);
     build(&podman, &tree, "released", "");
     let image = libraries(&podman).map_or("released", |base| {
         build(&podman, &tree, "tested", &format!("--build-arg BASE={base}"));

@@ -5,6 +5,7 @@ mod docker;
 mod image;
 mod located;
 mod podman;
+mod release;
 #[path = "../support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;

@@ -13,7 +13,7 @@ use crate::sshd::{self, Sshd};
 /// As many as docs/recipes/hosts.md splits.
 const COUNT: u8 = 4;
 /// What addresses in pages begin with.
-const NETWORK: &str = "10.0.0.";
+pub const NETWORK: &str = "10.0.0.";
 
 /// The hosts. They end with this value.
 pub struct Hosts {
@@ -62,15 +62,20 @@ impl Hosts {
 
     /// A script that runs ssh, to which the hosts' names say where they are.
     pub fn ssh(&self) -> String {
-        let mut names = String::new();
-        for host in self.lab.peer_names() {
-            let address = self.lab.addresses(&host)[0];
-            writeln!(names, "Host {host}\n  HostName {address}\n  Port {}", sshd::PORT).unwrap();
-        }
-        let file = self.lab.folder().join("ssh_config");
-        fs::write(&file, names).unwrap();
-        format!("exec {}/ssh -F {} \"$@\"", self.sshd.programs().display(), file.display())
+        ssh(&self.lab, &self.sshd)
     }
+}
+
+/// A script that runs ssh, to which peers' names say where their sshds are.
+pub fn ssh(lab: &Lab, sshd: &Sshd) -> String {
+    let mut names = String::new();
+    for host in lab.peer_names() {
+        let address = lab.addresses(&host)[0];
+        writeln!(names, "Host {host}\n  HostName {address}\n  Port {}", sshd::PORT).unwrap();
+    }
+    let file = lab.folder().join("ssh_config");
+    fs::write(&file, names).unwrap();
+    format!("exec {}/ssh -F {} \"$@\"", sshd.programs().display(), file.display())
 }
 
 impl Drop for Hosts {

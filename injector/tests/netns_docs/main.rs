@@ -3,27 +3,31 @@
 //! come from here too.
 //!
 //! The line that opens a block says what becomes of it: `sh run` (it must succeed), `sh run exits 2`, `sh run short` (with
-//! few trials), `sh run terminal`, `sh suite` (a test of the Python client runs it), `sh lab vms` (`cargo xtask campaign
-//! --short` runs it in that lab), `sh bare` (`cargo xtask bare` runs it), or `sh not-run REASON` with one of [`page::REASONS`]. A config that a block's commands
+//! few trials), `sh run terminal`, `sh run answered`, `sh suite` (a test of the Python client runs it), `sh lab vms` (`cargo xtask campaign
+//! --short` runs it in that lab), `sh bare` (`cargo xtask bare` runs it), `sh chore` (xtask reads it), or `sh not-run REASON` with one of [`page::REASONS`]. A config that a block's commands
 //! take is written from the page too: `yaml config local.yaml`.
 #![allow(clippy::unwrap_used, reason = "a test")]
+
+injector_lab::group!(waits);
 
 mod hosts;
 #[path = "../netns_containers/located.rs"]
 mod located;
 mod machine;
+mod node;
 mod page;
 mod page_lab;
 mod picture;
 #[path = "../netns_containers/podman.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod podman;
+#[path = "../netns_containers/release.rs"]
+mod release;
 mod script;
 #[path = "../netns_jepsen/sshd.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod sshd;
 #[path = "../support/terminal.rs"]
-#[expect(dead_code, reason = "each test program uses a part")]
 mod terminal;
 
 use std::time::{Duration, Instant};
@@ -33,17 +37,28 @@ use clap::error::ContextKind;
 use injector::cli::args::{Command, CommandLine};
 use injector_core::topology::words;
 use injector_lab::{PATIENCE, needs};
-use page::{Length, Mark};
+use page::{Block, Length, Mark};
 use page_lab::PageLab;
+
+/// Whether recoveries are observed as long as a page's config says.
+fn is_long() -> bool {
+    std::env::var_os("INJECTOR_LONG").is_some()
+}
 
 /// Runs the blocks of a page, one after the other.
 fn runs(page: &str, page_lab: &PageLab) {
     for (file, text) in page::files(page) {
         page_lab.write(&file, &text);
     }
+    let blocks = page::blocks(page);
+    let is_short = |block: &Block| matches!(block.mark, Mark::Run { length: Length::Short, .. });
+    let is_brief = !is_long() || blocks.iter().any(is_short);
     let mut count = 0;
-    for block in page::blocks(page) {
+    for block in blocks {
         count += 1;
+        if is_brief && page_lab.has_daemon() {
+            page_lab.observe_briefly();
+        }
         let (exits, text) = match block.mark {
             Mark::Run { exits, length: Length::Full } => (exits, block.text),
             Mark::Run { exits, length: Length::Short } => {
@@ -52,6 +67,11 @@ fn runs(page: &str, page_lab: &PageLab) {
             }
             Mark::Terminal => {
                 on_terminal(page_lab, &block.text);
+                continue;
+            }
+            Mark::Answered => {
+                println!("{page}:{}: {}\n{}", block.line, block.text, answered(page_lab, &block.text));
+                page_lab.append_more();
                 continue;
             }
             _ => {
@@ -77,6 +97,27 @@ fn on_terminal(page_lab: &PageLab, text: &str) {
     terminal.wait_for("a peer", |shown| !line(shown, "n1 ").is_empty());
     terminal.press("q");
     assert!(terminal.end().success());
+}
+
+/// Runs a block on a terminal, and presses Enter at each of its questions; what it wrote.
+fn answered(page_lab: &PageLab, text: &str) -> String {
+    let mut terminal = page_lab.script_on_terminal(text);
+    let (mut count, end) = (0, Instant::now() + PATIENCE);
+    let status = loop {
+        if let Some(status) = terminal.ended() {
+            break status;
+        }
+        assert!(Instant::now() < end, "it does not end:\n{}", terminal.written());
+        // A question ends with its default in brackets.
+        if terminal.written().matches("]: ").count() > count {
+            count += 1;
+            terminal.press("\r");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let written = terminal.written();
+    assert!(status.success() && count > 0, "{text}\n{count} questions, {status}:\n{written}");
+    written
 }
 
 #[test]
@@ -122,9 +163,15 @@ fn the_page_on_coverage_and_proof() {
 }
 
 #[test]
-#[needs(root, example = "quorum")]
+#[needs(root, example = "quorum", program = "curl", program = "iptables-nft", program = "sshd")]
 fn the_page_on_shells() {
-    runs("docs/clients/shell.md", &PageLab::cluster().with_daemon());
+    if let Some(why) = sshd::why_not() {
+        return injector_lab::skip("the_page_on_shells", &why);
+    }
+    let page_lab = PageLab::cluster().with_daemon().with_ssh();
+    runs("docs/clients/shell.md", &page_lab);
+    let rules = page_lab.expect("ssh n1 iptables -S INPUT");
+    assert_eq!(rules.trim(), "-P INPUT ACCEPT", "the page's script has healed");
 }
 
 #[test]
@@ -140,10 +187,9 @@ fn the_page_on_one_machine() {
     let shown = page::files("docs/local.md").into_iter().find(|(file, _)| file == "local.yaml");
     assert_eq!(shown.unwrap().1, shipped, "the page shows configs/local.yaml");
     let page_lab = PageLab::one_machine();
-    // Three recoveries, each observed for ten seconds: the long form waits for them.
-    let is_long = std::env::var_os("INJECTOR_LONG").is_some();
+    // Three recoveries, each observed for ten seconds.
     let page_lab =
-        if is_long { page_lab } else { page_lab.with_more("local.yaml", "ready: { observe: 1s }\n") };
+        if is_long() { page_lab } else { page_lab.with_more("local.yaml", "ready: { observe: 1s }\n") };
     runs("docs/local.md", &page_lab);
 }
 
@@ -158,12 +204,37 @@ fn the_page_on_containers() {
 }
 
 #[test]
-#[needs(root, example = "quorum", minutes = 1)]
+#[needs(root, program = "podman", program = "busybox", program = "strip", minutes = 1)]
+fn the_page_on_the_image() {
+    let Some(page_lab) = PageLab::with_release("the_page_on_the_image") else { return };
+    // Recoveries that are observed for 12 s by default.
+    let page_lab = page_lab.with_more("/etc/injector/config.yaml", "ready: { observe: 1s }\n");
+    runs("docs/recipes/image.md", &page_lab);
+    // The config that the page has written is that of the three containers, and the daemon has ended as it should.
+    let config = page_lab.expect("cat /etc/injector/config.yaml");
+    for name in machine::CONTAINERS {
+        assert!(config.contains(&format!("container: {name}")), "{config}");
+    }
+    assert_eq!(page_lab.expect("podman wait injector").trim(), "0");
+}
+
+#[test]
+#[needs(root, example = "quorum", program = "sshd", minutes = 1)]
 fn the_page_on_several_hosts() {
     if let Some(why) = sshd::why_not() {
         return injector_lab::skip("the_page_on_several_hosts", &why);
     }
     runs("docs/recipes/hosts.md", &PageLab::with_hosts("docs/recipes/hosts.md"));
+}
+
+#[test]
+#[needs(root, example = "quorum")]
+fn the_page_on_kubernetes() {
+    let page_lab = PageLab::kubernetes_node().with_more("lab.yaml", "ready: { observe: 1s }\n");
+    runs("docs/recipes/kubernetes.md", &page_lab);
+    // The pod's own device has the hook, in the namespace that the node has a name for.
+    let status = page_lab.expect("injector status");
+    assert!(status.lines().any(|line| line.starts_with("eth0") && line.contains(node::POD)), "{status}");
 }
 
 #[test]
@@ -186,11 +257,14 @@ fn each_block_is_run_or_says_why_not() {
     let mut faults = Vec::new();
     let (own, labs) = (include_str!("main.rs"), include_str!("../../../xtask/src/campaign/page.rs"));
     let bare = include_str!("../../../xtask/src/bare.rs");
+    let chores = include_str!("../../../xtask/src/chores.rs");
     for name in page::documents() {
         for block in page::blocks(&name) {
             let place = format!("{name}:{}", block.line);
             match block.mark {
-                Mark::Run { .. } | Mark::Terminal if !own.contains(&format!("runs(\"{name}\"")) => {
+                Mark::Run { .. } | Mark::Terminal | Mark::Answered
+                    if !own.contains(&format!("runs(\"{name}\"")) =>
+                {
                     faults.push(format!("{place}: no test of netns_docs runs the blocks of this page"));
                 }
                 Mark::Suite if !page::is_run_by_a_suite(&name) => {
@@ -202,11 +276,16 @@ fn each_block_is_run_or_says_why_not() {
                 Mark::Bare if !bare.contains(&format!("\"{name}\"")) => {
                     faults.push(format!("{place}: `cargo xtask bare` does not run the blocks of this page"));
                 }
+                Mark::Chore if !chores.contains("\"sh chore\"") => {
+                    faults.push(format!("{place}: no test of xtask reads chores of pages"));
+                }
                 Mark::Run { .. }
                 | Mark::Terminal
+                | Mark::Answered
                 | Mark::Lab(_)
                 | Mark::Suite
                 | Mark::Bare
+                | Mark::Chore
                 | Mark::NotRun => {}
                 Mark::Wrong(why) => faults.push(format!("{place}: {why}")),
             }

@@ -4,11 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Why a block may not be run by a test.
-pub const REASONS: [(&str, &str); 4] = [
-    ("minutes", "it takes many minutes"),
-    ("installs", "it builds or installs something on the machine"),
+pub const REASONS: [(&str, &str); 2] = [
     ("kubernetes", "it needs a Kubernetes cluster"),
-    ("other-tool", "it shows what a suite did with another tool"),
+    ("other-tool", "it shows what a suite did with another tool that can't be had"),
 ];
 
 /// The names under which shells are known to those who colour them.
@@ -21,12 +19,16 @@ pub enum Mark {
     Run { exits: i32, length: Length },
     /// A test of this program runs it on a terminal, and leaves it by `q`.
     Terminal,
+    /// A test of this program runs it on a terminal, and answers each question by Enter.
+    Answered,
     /// `cargo xtask campaign --short` runs it in this lab.
     Lab(String),
     /// A test of the Python client runs it.
     Suite,
     /// `cargo xtask bare` runs it in a Debian that has nothing else.
     Bare,
+    /// Chores that take many minutes: xtask reads them, and the page names their short forms.
+    Chore,
     /// It says why it is not run.
     NotRun,
     /// It says nothing, or nothing that is known.
@@ -108,15 +110,17 @@ pub fn blocks(page: &str) -> Vec<Block> {
 fn mark(info: &str) -> Mark {
     match info.split_whitespace().collect::<Vec<_>>()[..] {
         ["sh", "run", "terminal"] => Mark::Terminal,
+        ["sh", "run", "answered"] => Mark::Answered,
         ["sh", "run", ref rest @ ..] => run(rest).unwrap_or_else(Mark::Wrong),
         ["sh", "lab", system] => Mark::Lab(system.to_owned()),
         ["sh", "suite"] => Mark::Suite,
         ["sh", "bare"] => Mark::Bare,
+        ["sh", "chore"] => Mark::Chore,
         ["sh", "not-run", reason] if REASONS.iter().any(|(known, _)| *known == reason) => Mark::NotRun,
         ["sh", ..] => {
             let known: Vec<&str> = REASONS.iter().map(|(known, _)| *known).collect();
             Mark::Wrong(format!(
-                "\"{info}\": write `sh run`, `sh suite`, `sh lab SYSTEM`, `sh bare`, or `sh not-run` and one of {}",
+                "\"{info}\": write `sh run`, `sh suite`, `sh lab SYSTEM`, `sh bare`, `sh chore`, or `sh not-run` and one of {}",
                 known.join(", ")
             ))
         }
@@ -139,7 +143,7 @@ fn run(words: &[&str]) -> Result<Mark, String> {
 }
 
 /// Commands with 2 trials and campaign files with 3 (one for each shape), and both with holds of 1 s and pauses of 1 s, in place
-/// of their own: all else stays as it is.
+/// of their own, and scripts that sleep for 5 s: all else stays as it is.
 pub fn shortened(text: &str) -> String {
     let words = text.split(' ').collect::<Vec<_>>();
     let mut after = "";
@@ -156,6 +160,7 @@ pub fn shortened(text: &str) -> String {
     let lines = text.split_inclusive('\n').map(|line| match line.split_once(':').map(|(key, _)| key) {
         Some("holds") => "holds: [1s]\n",
         Some("trials") => "trials: 3\ncooldown: 1s\n",
+        _ if line.starts_with("sleep ") => "sleep 5\n",
         _ => line,
     });
     lines.collect()
@@ -188,10 +193,18 @@ fn marks_are_read() {
     assert_eq!(mark("sh run terminal"), Mark::Terminal);
     assert_eq!(mark("sh lab vms"), Mark::Lab("vms".to_owned()));
     assert_eq!(mark("sh bare"), Mark::Bare);
-    assert_eq!(mark("sh not-run minutes"), Mark::NotRun);
-    for wrong in
-        ["sh", "bash run", "sh not-run", "sh not-run lazy", "sh run exits two", "sh run shortly", "console"]
-    {
+    assert_eq!(mark("sh chore"), Mark::Chore);
+    assert_eq!(mark("sh run answered"), Mark::Answered);
+    assert_eq!(mark("sh not-run kubernetes"), Mark::NotRun);
+    for wrong in [
+        "sh",
+        "bash run",
+        "sh not-run",
+        "sh not-run minutes",
+        "sh run exits two",
+        "sh run shortly",
+        "console",
+    ] {
         assert!(matches!(mark(wrong), Mark::Wrong(_)), "{wrong}");
     }
 }
@@ -204,6 +217,7 @@ fn short_forms_differ_in_trials_holds_and_pauses_alone() {
         ),
         "injector measure random-node --hold 1s --trials 2 --cooldown 1s --deadline 20s\nHOLD=1s sh suite.sh\n"
     );
+    assert_eq!(shortened("heal\nsleep 20\ncurl"), "heal\nsleep 5\ncurl");
     assert_eq!(shortened("measure --trials 9\nreport\n"), "measure --trials 2 --cooldown 1s\nreport\n");
     assert_eq!(
         shortened("shapes:\n  - halves\nholds: [1s, 5s]\ntrials: 180\n"),

@@ -1,6 +1,7 @@
 //! Where the commands of a page are run: a machine as its reader has one, in network namespaces, with `injector` in PATH.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -9,10 +10,12 @@ use injector_lab::{CLIENT, CLIENT_HOST, Lab, PATIENCE, Quorum, SWITCH, until};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::hosts::Hosts;
-use crate::machine::Machine;
+use crate::hosts::{self, Hosts};
+use crate::machine::{self, Machine};
+use crate::node;
+use crate::sshd::Sshd;
 use crate::terminal::Terminal;
-use crate::{page, podman};
+use crate::{page, podman, release};
 
 /// The socket that pages name.
 const USUAL_SOCKET: &str = "/run/injector/injector.sock";
@@ -30,6 +33,8 @@ pub struct PageLab {
     own: &'static str,
     /// What is appended to a file of this name.
     more: Option<(&'static str, &'static str)>,
+    /// On each node, if scripts of the page reach it by ssh; the page's addresses are then the lab's.
+    sshd: Option<Sshd>,
 }
 
 /// What the machine is in.
@@ -71,11 +76,46 @@ impl PageLab {
 
     /// A machine with Podman; `None` if it can't run a container here, which is logged as a skip of the test.
     pub fn with_podman(test: &str) -> Option<Self> {
-        let machine = Machine::up(test)?;
+        let machine = Machine::with_etcd(test)?;
         let program = machine.program();
         let page_lab = Self::of(Backing::Podman(machine), podman::HOST);
         page_lab.program("bin/podman", &program);
         Some(page_lab)
+    }
+
+    /// The same with three containers, in the folder that a release's tarball unpacks to.
+    pub fn with_release(test: &str) -> Option<Self> {
+        let machine = Machine::with_containers(test)?;
+        let program = format!("{}\n{}", machine::WITH_BASE, machine.program());
+        let page_lab = Self::of(Backing::Podman(machine), podman::HOST);
+        page_lab.program("bin/podman", &program);
+        release::unpack(&page_lab.folder());
+        Some(page_lab)
+    }
+
+    /// A node of Kubernetes, as far as it shows in its network.
+    pub fn kubernetes_node() -> Self {
+        Self::of(Backing::Lab(node::up()), node::OWN)
+    }
+
+    /// With an sshd on each peer, and a test that fails if n1 hears another node or the others do not hear each other.
+    pub fn with_ssh(mut self) -> Self {
+        let mut sshd = Sshd::new();
+        for peer in self.lab().peer_names() {
+            sshd.start(self.lab(), &peer, &self.socket());
+        }
+        self.program("bin/ssh", &hosts::ssh(self.lab(), &sshd));
+        self.sshd = Some(sshd);
+        let [second, third] = [2, 3].map(|host| self.lab().ipv4(host));
+        // A node without a quorum answers too: by 503.
+        let ask = "curl --silent --max-time 1 --output /dev/null";
+        self.program(
+            "my-test",
+            &format!(
+                "set -e\nssh n2 {ask} http://{third}:8080/\n! ssh n1 {ask} http://{second}:8080/\necho n1 is cut off"
+            ),
+        );
+        self
     }
 
     /// A machine that reaches hosts by ssh, each with a node and a daemon, whose config is that of a page.
@@ -88,7 +128,7 @@ impl PageLab {
     }
 
     fn of(backing: Backing, own: &'static str) -> Self {
-        let page_lab = Self { backing, own, more: None };
+        let page_lab = Self { backing, own, more: None, sshd: None };
         let programs = page_lab.folder().join("bin");
         fs::create_dir_all(&programs).unwrap();
         symlink(env!("CARGO_BIN_EXE_injector"), programs.join("injector")).unwrap();
@@ -136,6 +176,14 @@ impl PageLab {
         fs::write(self.folder().join(file), format!("{text}{more}")).unwrap();
     }
 
+    /// Appends those lines to a file that a command of the page has written.
+    pub fn append_more(&self) {
+        if let Some((file, lines)) = self.more {
+            let mut written = fs::OpenOptions::new().append(true).open(self.folder().join(file)).unwrap();
+            written.write_all(lines.as_bytes()).unwrap();
+        }
+    }
+
     fn program(&self, file: &str, script: &str) {
         self.write(file, &format!("#!/bin/sh\n{script}\n"));
         fs::set_permissions(self.folder().join(file), fs::Permissions::from_mode(0o755)).unwrap();
@@ -156,7 +204,11 @@ impl PageLab {
 
     /// Runs a script on the machine, up to its first failure.
     pub fn sh(&self, script: &str) -> Output {
-        let script = script.replace(USUAL_SOCKET, self.socket().to_str().unwrap());
+        let mut script = script.replace(USUAL_SOCKET, self.socket().to_str().unwrap());
+        if self.sshd.is_some() {
+            let first = self.lab().ipv4(1).to_string();
+            script = script.replace(hosts::NETWORK, first.strip_suffix('1').unwrap());
+        }
         let mut command = self.command("timeout");
         command.args(["--kill-after=5", LIMIT, "sh", "-euc", &script]);
         self.lab().within(self.own, || command.output().unwrap())
@@ -175,6 +227,13 @@ impl PageLab {
     pub fn terminal(&self, word: &str) -> Terminal {
         let mut command = self.command("injector");
         command.arg(word).env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
+        self.lab().within(self.own, || Terminal::start(&mut command))
+    }
+
+    /// A script on a terminal.
+    pub fn script_on_terminal(&self, script: &str) -> Terminal {
+        let mut command = self.command("timeout");
+        command.args(["--foreground", "--kill-after=5", LIMIT, "sh", "-euc", script]).env("TERM", "xterm");
         self.lab().within(self.own, || Terminal::start(&mut command))
     }
 
@@ -204,18 +263,29 @@ impl PageLab {
         self
     }
 
-    /// Makes ready for blocks in their short form: recoveries are watched for a second, the page's campaign files are
-    /// short too, and there is a run to compare with.
-    pub fn shorten(&self, page: &str) {
-        for (file, text) in page::files(page) {
-            self.write(&file, &page::shortened(&text));
-        }
+    /// Whether there is a daemon with the config `lab.yaml`: the page's, or one from the beginning.
+    pub fn has_daemon(&self) -> bool {
+        self.socket().exists() && self.folder().join("lab.yaml").exists()
+    }
+
+    /// Has recoveries watched for a second from now on. Before a block that leaves a record open: until that is closed, the
+    /// daemon does not take another config.
+    pub fn observe_briefly(&self) {
         let config = self.folder().join("lab.yaml");
         let text = fs::read_to_string(&config).unwrap();
         if !text.contains("\nready:") {
             fs::write(&config, format!("{text}\nready: {{ consecutive: 3, observe: 1s }}\n")).unwrap();
             self.reload();
         }
+    }
+
+    /// Makes ready for blocks in their short form: recoveries are watched for a second, the page's campaign files are
+    /// short too, and there is a run to compare with.
+    pub fn shorten(&self, page: &str) {
+        for (file, text) in page::files(page) {
+            self.write(&file, &page::shortened(&text));
+        }
+        self.observe_briefly();
         if page::blocks(page).iter().any(|block| block.text.contains(" runs/b ")) {
             self.expect(
                 "test -d runs/b || injector measure random-node --hold 1s --trials 2 --seed 1 --cooldown 1s --quiet --out runs/b",

@@ -111,22 +111,35 @@ impl Sshd {
         });
         self.children.push(child);
         let end = Instant::now() + PATIENCE;
-        while lab.within(CLIENT, || TcpStream::connect_timeout(&address, Duration::from_millis(200))).is_err()
-        {
+        while lab.within(node, || TcpStream::connect_timeout(&address, Duration::from_millis(200))).is_err() {
             assert!(Instant::now() < end, "sshd does not listen: {}", self.log(node));
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// The command that runs a shell command on a node, from the client's namespace.
-    pub fn session(&self, lab: &Lab, node: &str) -> Vec<String> {
+    /// The command that runs a shell command on a node, from the client's namespace. All of them take one connection, as
+    /// those of Jepsen do.
+    pub fn session(&mut self, lab: &Lab, node: &str) -> Vec<String> {
+        let control = self.file(&format!("{node}.control"));
         let words = format!(
-            "ip netns exec {} ssh {} -p {PORT} -o ConnectTimeout=10 root@{}",
-            lab.netns(CLIENT),
+            "ssh {} -p {PORT} -o ConnectTimeout=10 -o ControlPath={} root@{}",
             self.options(),
+            control.display(),
             lab.addresses(node)[0],
         );
-        words.split(' ').map(str::to_owned).collect()
+        let words: Vec<&str> = words.split(' ').collect();
+        let mut command = Command::new(words[0]);
+        command.args(["-o", "ControlMaster=yes", "-N"]).args(&words[1..]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        injector_lab::end_with_thread(&mut command);
+        self.children.push(lab.within(CLIENT, || command.spawn().unwrap()));
+        let end = Instant::now() + PATIENCE;
+        while !control.exists() {
+            assert!(Instant::now() < end, "ssh does not connect: {}", self.log(node));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let netns = lab.netns(CLIENT);
+        ["ip", "netns", "exec", &netns].iter().chain(&words).map(|word| (*word).to_owned()).collect()
     }
 
     fn log(&self, node: &str) -> String {

@@ -64,6 +64,13 @@ impl Target {
         self.tests.iter().any(|test| test.needs.root)
     }
 
+    /// Whether its tests wait for most of their time: those in namespaces that take less than a minute, and others that say
+    /// so.
+    pub fn waits(&self) -> bool {
+        let has = |group: &str| self.groups.contains(group);
+        self.needs_root() && !has("timed") && (self.minutes() == 0 || has("waits"))
+    }
+
     /// The minutes that its tests declare.
     pub fn minutes(&self) -> u32 {
         self.tests.iter().map(|test| test.needs.minutes).sum()
@@ -137,6 +144,9 @@ mod tests {
         let one = select(&targets, Some("keepalived_fails_over")).unwrap();
         assert!(one[0].is_ebpf && one[0].needs_root());
         assert_eq!(one[0].tests[0].needs.programs, BTreeSet::from(["keepalived".to_owned()]));
+        let waiting = |name: &str| targets.iter().any(|target| target.name == name && target.waits());
+        assert!(waiting("netns_cut") && waiting("netns_docs"));
+        assert!(!waiting("netns_guests") && !waiting("netns_recovery") && !waiting("injector_core"));
         let pure = select(&targets, Some("injector_core::config::")).unwrap();
         assert!(pure.iter().all(|target| !target.is_ebpf && !target.needs_root()));
     }
