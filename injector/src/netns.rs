@@ -1,5 +1,5 @@
-//! One pinned thread per network namespace: it enters once, and does that namespace's attaching, netlink and
-//! probing ever after. No thread ever enters a second namespace.
+//! One pinned thread per network namespace: it enters once, and does that namespace's attaching and netlink ever after. No
+//! thread ever enters a second namespace. Probes have a thread of their own, which the first one starts (see [`probes`]).
 //!
 //! A thread inside a namespace keeps it alive. So when a namespace's file goes, its thread is stopped, and a
 //! namespace that is made again under the same name gets a new thread. All threads are started by the supervisor (see
@@ -9,6 +9,7 @@
 mod error;
 mod file;
 mod identity;
+mod probes;
 mod supervisor;
 
 use std::collections::hash_map::Entry;
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::error::NetnsError;
 use self::file::{Looks, NAMES, NamespaceFile, Unseen};
 pub use self::identity::Identity;
+use self::probes::{Guarded, ProbeThread};
 pub use self::supervisor::Supervisor;
 use self::supervisor::{PathThreads, QUESTION, START};
 use crate::alarm::{Alarm, Guard};
@@ -45,8 +47,9 @@ type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// What a thread is told.
 enum Order {
-    /// With a guard, if nobody else would notice that the job panics.
-    Run(Job, Option<Guard>),
+    Run(Guarded),
+    /// To hand this on to the thread of probes.
+    Probe(Guarded),
     Stop,
 }
 
@@ -106,6 +109,7 @@ impl Worker {
         let (jobs, mut queue) = mpsc::unbounded_channel::<Order>();
         let (entered, result) = std::sync::mpsc::channel();
         let in_thread = name.clone();
+        let mut probes = ProbeThread::new(name.clone(), alarm.clone());
         std::thread::Builder::new()
             .name(format!("netns {name}").chars().take(15).collect())
             .spawn(move || {
@@ -126,11 +130,12 @@ impl Worker {
                 // Jobs may hold sockets of this namespace: they run, and end, on this thread.
                 let local = tokio::task::LocalSet::new();
                 local.block_on(&runtime, async {
-                    while let Some(Order::Run(job, guard)) = queue.recv().await {
-                        tokio::task::spawn_local(async move {
-                            let _guard = guard;
-                            job().await;
-                        });
+                    loop {
+                        match queue.recv().await {
+                            Some(Order::Run(job)) => probes::spawn(job),
+                            Some(Order::Probe(job)) => probes.run(job),
+                            Some(Order::Stop) | None => return,
+                        }
                     }
                 });
             })
@@ -159,8 +164,7 @@ impl Worker {
     where
         F: Future<Output = ()> + 'static,
     {
-        let guard = self.alarm.guard(format!("something in network namespace {}", self.name));
-        self.order(job, Some(guard))
+        self.order(Order::Run((boxed(job), Some(self.guard()))))
     }
 
     /// The same for a future whose end is noticed however it ends, also by a panic: what it drops answers.
@@ -168,20 +172,31 @@ impl Worker {
     where
         F: Future<Output = ()> + 'static,
     {
-        self.order(job, None)
+        self.order(Order::Run((boxed(job), None)))
     }
 
-    fn order<F>(
-        &self,
-        job: impl FnOnce() -> F + Send + 'static,
-        guard: Option<Guard>,
-    ) -> Result<(), NetnsError>
+    /// Runs probes, on the namespace's thread for these; nobody waits for them.
+    pub fn probe<F>(&self, job: impl FnOnce() -> F + Send + 'static) -> Result<(), NetnsError>
     where
         F: Future<Output = ()> + 'static,
     {
-        self.jobs
-            .send(Order::Run(Box::new(move || Box::pin(job())), guard))
-            .map_err(|_| NetnsError::Gone { name: self.name.clone() })
+        self.order(Order::Probe((boxed(job), Some(self.guard()))))
+    }
+
+    /// The same for a probe whose end is noticed however it ends.
+    pub fn probe_awaited<F>(&self, job: impl FnOnce() -> F + Send + 'static) -> Result<(), NetnsError>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        self.order(Order::Probe((boxed(job), None)))
+    }
+
+    fn guard(&self) -> Guard {
+        self.alarm.guard(format!("something in network namespace {}", self.name))
+    }
+
+    fn order(&self, order: Order) -> Result<(), NetnsError> {
+        self.jobs.send(order).map_err(|_| NetnsError::Gone { name: self.name.clone() })
     }
 
     /// Runs a future on the thread and waits for its result; if that takes too long, it runs all the same, and its
@@ -239,6 +254,13 @@ impl Worker {
     fn is_late(&self) -> bool {
         self.late.load(Ordering::Relaxed)
     }
+}
+
+fn boxed<F>(job: impl FnOnce() -> F + Send + 'static) -> Job
+where
+    F: Future<Output = ()> + 'static,
+{
+    Box::new(move || Box::pin(job()))
 }
 
 /// Enters a namespace: the one place that does, on a thread that never leaves it again.

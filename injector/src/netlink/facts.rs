@@ -1,5 +1,6 @@
 //! Where addresses live: what one namespace knows of links, addresses, neighbours, routes and bridge ports.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use ipnet::IpNet;
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::RouteMessageBuilder;
 
 use super::nat::Nat;
 use super::{LinkFacts, dump, links, networks};
@@ -48,31 +49,30 @@ pub struct Route {
 
 impl Facts {
     /// Asks the calling thread's namespace.
-    pub async fn ask(handle: &Handle) -> Result<Self, rtnetlink::Error> {
-        let networks = networks(handle).await?;
+    pub async fn ask() -> io::Result<Self> {
+        let networks = networks().await?;
         let mut facts = Self {
-            links: links(handle).await?,
+            links: links().await?,
             addresses: networks.iter().map(|(index, net)| (*index, net.addr())).collect(),
             networks,
             ..Self::default()
         };
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            facts.neighbours.extend(neighbours(handle, family).await?.iter().filter_map(neighbour));
+            facts.neighbours.extend(neighbours(family, neighbour).await?);
         }
-        facts.ports.extend(neighbours(handle, AddressFamily::Bridge).await?.iter().filter_map(port));
+        facts.ports = neighbours(AddressFamily::Bridge, port).await?;
         // A bridge's own addresses are listed as entries of its ports: they are about the port, not of a peer.
         let own: Vec<[u8; 6]> = facts.links.iter().filter_map(|link| link.mac).collect();
         facts.ports.retain(|(mac, _)| !own.contains(mac));
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
         for request in [v4, v6] {
-            let found = dump::read(handle, RouteNetlinkMessage::GetRoute(request)).await?;
-            let found = found.iter().flat_map(|message| match message {
-                RouteNetlinkMessage::NewRoute(route) => routes(route),
+            let found = dump::read(RouteNetlinkMessage::GetRoute(request), |message| match message {
+                RouteNetlinkMessage::NewRoute(route) => routes(&route),
                 _ => Vec::new(),
             });
             let (defaults, others): (Vec<Route>, Vec<Route>) =
-                found.partition(|route| route.net.prefix_len() == 0);
+                found.await?.into_iter().partition(|route| route.net.prefix_len() == 0);
             facts.routes.extend(others);
             facts.defaults.extend(defaults);
         }
@@ -89,19 +89,18 @@ impl Facts {
     }
 }
 
-/// The neighbours of a family, or the entries of bridges.
-async fn neighbours(
-    handle: &Handle,
+/// What is kept of the neighbours of a family, or of the entries of bridges.
+async fn neighbours<T>(
     family: AddressFamily,
-) -> Result<Vec<NeighbourMessage>, rtnetlink::Error> {
+    keep: impl Fn(&NeighbourMessage) -> Option<T>,
+) -> io::Result<Vec<T>> {
     let mut question = NeighbourMessage::default();
     question.header.family = family;
-    let found = dump::read(handle, RouteNetlinkMessage::GetNeighbour(question)).await?;
-    let entry = |message| match message {
-        RouteNetlinkMessage::NewNeighbour(entry) => Some(entry),
+    dump::read(RouteNetlinkMessage::GetNeighbour(question), |message| match message {
+        RouteNetlinkMessage::NewNeighbour(entry) => keep(&entry),
         _ => None,
-    };
-    Ok(found.into_iter().filter_map(entry).collect())
+    })
+    .await
 }
 
 pub(super) fn mac(entry: &NeighbourMessage) -> Option<[u8; 6]> {
