@@ -80,7 +80,7 @@ impl Soak {
             Self::Attacks => Form {
                 program: "netns_attacks",
                 test: "under_every_attack_a_polite_client_is_answered_soon_and_memory_is_bounded",
-                variables: &[("INJECTOR_ATTACK_SECONDS", "10")],
+                variables: &[("INJECTOR_ATTACK_SECONDS", "10"), ("INJECTOR_SOAK_PATIENCE", "1")],
             },
         }
     }

@@ -25,9 +25,9 @@ const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 const MESSAGE_MIB: usize = 4;
 /// How much of a message is kept to be read: a health check's has two bytes.
 const KEPT: usize = 1024;
-/// What a call may hold of what came and was not yet taken: HTTP/2's own default. As many calls are under way at once as a
-/// server keeps waiting.
-const WINDOW: u32 = 64 * 1024;
+/// What a call may hold of what came and was not yet taken. As many calls are under way at once as a server keeps waiting,
+/// and a health check is answered by a few bytes.
+const WINDOW: u32 = 32 * 1024;
 /// The same of a connection that calls share.
 const SHARED_WINDOW: u32 = 4 * WINDOW;
 

@@ -18,19 +18,19 @@ pub const ATTACKS: [Attack; 7] = [
         name: "gRPC messages of 13 KB",
         unit: "calls",
         least: 100,
-        prepare: |lab, attackers| grpc(lab, attackers, Reply::Message, "5ms"),
+        prepare: |lab, attackers| grpc(lab, attackers, Reply::Message),
     },
     Attack {
         name: "gRPC errors of 12 KB",
         unit: "calls",
         least: 100,
-        prepare: |lab, attackers| grpc(lab, attackers, Reply::Error, "5ms"),
+        prepare: |lab, attackers| grpc(lab, attackers, Reply::Error),
     },
     Attack {
         name: "gRPC streams without end",
         unit: "calls",
         least: 20,
-        prepare: |lab, attackers| grpc(lab, attackers, Reply::Endless, "5ms"),
+        prepare: |lab, attackers| grpc(lab, attackers, Reply::Endless),
     },
     Attack { name: "gRPC headers without end", unit: "calls", least: 20, prepare: endless_headers },
     Attack {
@@ -80,10 +80,10 @@ pub fn endpoints(lab: &Arc<Lab>, kind: &str, interval: &str, timeout: &str, coun
     Setting { endpoints: (0..count).map(endpoint).collect(), ..Setting::default() }
 }
 
-/// Four endpoints of one gRPC server.
-pub fn grpc(lab: &Arc<Lab>, attackers: &mut Attackers, reply: Reply, interval: &str) -> Setting {
+/// Four endpoints of one gRPC server, with the interval and the timeout that are the default.
+pub fn grpc(lab: &Arc<Lab>, attackers: &mut Attackers, reply: Reply) -> Setting {
     serve(listen(lab), true, reply, attackers);
-    endpoints(lab, GRPC, interval, "1s", 4)
+    endpoints(lab, GRPC, "10ms", "1s", 4)
 }
 
 /// Handles each connection on a thread of its own, until it has ended.
@@ -126,7 +126,7 @@ fn endless_headers(lab: &Arc<Lab>, attackers: &mut Attackers) -> Setting {
             while stream.write_all(&more).is_ok() {}
         }
     });
-    endpoints(lab, GRPC, "5ms", "1s", 4)
+    endpoints(lab, GRPC, "10ms", "1s", 4)
 }
 
 /// A server that takes the client's greeting, and begins an answer that it never completes.
