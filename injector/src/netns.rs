@@ -9,6 +9,7 @@
 mod error;
 mod file;
 mod identity;
+mod job;
 mod probes;
 mod supervisor;
 
@@ -18,7 +19,6 @@ use std::fs::File;
 use std::future::Future;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,7 +30,8 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::error::NetnsError;
 use self::file::{Looks, NAMES, NamespaceFile, Unseen};
 pub use self::identity::Identity;
-use self::probes::{Guarded, ProbeThread};
+use self::job::Job;
+use self::probes::ProbeThread;
 pub use self::supervisor::Supervisor;
 use self::supervisor::{PathThreads, QUESTION, START};
 use crate::alarm::{Alarm, Guard};
@@ -43,13 +44,11 @@ use injector_core::containers::ContainerStates;
 /// on an emulated machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
-
 /// What a thread is told.
 enum Order {
-    Run(Guarded),
+    Run(Job),
     /// To hand this on to the thread of probes.
-    Probe(Guarded),
+    Probe(Job),
     Stop,
 }
 
@@ -132,7 +131,7 @@ impl Worker {
                 local.block_on(&runtime, async {
                     loop {
                         match queue.recv().await {
-                            Some(Order::Run(job)) => probes::spawn(job),
+                            Some(Order::Run(job)) => job.spawn(),
                             Some(Order::Probe(job)) => probes.run(job),
                             Some(Order::Stop) | None => return,
                         }
@@ -164,7 +163,7 @@ impl Worker {
     where
         F: Future<Output = ()> + 'static,
     {
-        self.order(Order::Run((boxed(job), Some(self.guard()))))
+        self.order(Order::Run(Job::new(job, Some(self.guard()))))
     }
 
     /// The same for a future whose end is noticed however it ends, also by a panic: what it drops answers.
@@ -172,7 +171,7 @@ impl Worker {
     where
         F: Future<Output = ()> + 'static,
     {
-        self.order(Order::Run((boxed(job), None)))
+        self.order(Order::Run(Job::new(job, None)))
     }
 
     /// Runs probes, on the namespace's thread for these; nobody waits for them.
@@ -180,7 +179,7 @@ impl Worker {
     where
         F: Future<Output = ()> + 'static,
     {
-        self.order(Order::Probe((boxed(job), Some(self.guard()))))
+        self.order(Order::Probe(Job::new(job, Some(self.guard()))))
     }
 
     /// The same for a probe whose end is noticed however it ends.
@@ -188,7 +187,7 @@ impl Worker {
     where
         F: Future<Output = ()> + 'static,
     {
-        self.order(Order::Probe((boxed(job), None)))
+        self.order(Order::Probe(Job::new(job, None)))
     }
 
     fn guard(&self) -> Guard {
@@ -254,13 +253,6 @@ impl Worker {
     fn is_late(&self) -> bool {
         self.late.load(Ordering::Relaxed)
     }
-}
-
-fn boxed<F>(job: impl FnOnce() -> F + Send + 'static) -> Job
-where
-    F: Future<Output = ()> + 'static,
-{
-    Box::new(move || Box::pin(job()))
 }
 
 /// Enters a namespace: the one place that does, on a thread that never leaves it again.

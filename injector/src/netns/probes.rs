@@ -6,17 +6,14 @@ use std::io;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use super::Job;
-use crate::alarm::{Alarm, Guard};
-
-/// A job, with a guard if nobody else would notice that it panics.
-pub(super) type Guarded = (Job, Option<Guard>);
+use super::job::Job;
+use crate::alarm::Alarm;
 
 /// The thread, which is started with its first job and ends when this is dropped.
 pub(super) struct ProbeThread {
     namespace: String,
     alarm: Alarm,
-    jobs: Option<mpsc::UnboundedSender<Guarded>>,
+    jobs: Option<mpsc::UnboundedSender<Job>>,
 }
 
 impl ProbeThread {
@@ -25,7 +22,7 @@ impl ProbeThread {
     }
 
     /// Has the thread run a job.
-    pub(super) fn run(&mut self, job: Guarded) {
+    pub(super) fn run(&mut self, job: Job) {
         let started = match self.jobs.take() {
             Some(jobs) => Ok(jobs),
             None => self.start(),
@@ -38,35 +35,25 @@ impl ProbeThread {
             }
             Err(error) => {
                 tracing::error!(netns = self.namespace, %error, "there is no thread for probes");
-                if let Some(mut guard) = job.1 {
-                    guard.raise();
-                }
+                job.give_up();
             }
         }
     }
 
     /// Starts it from the namespace's own thread: so it is in that namespace, and has the same rights.
-    fn start(&self) -> io::Result<mpsc::UnboundedSender<Guarded>> {
+    fn start(&self) -> io::Result<mpsc::UnboundedSender<Job>> {
         let guard = self.alarm.guard(format!("the thread of probes in network namespace {}", self.namespace));
-        let (jobs, mut queue) = mpsc::unbounded_channel();
+        let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let name = format!("probes {}", self.namespace).chars().take(15).collect();
         std::thread::Builder::new().name(name).spawn(move || {
             let _guard = guard;
             LocalSet::new().block_on(&runtime, async {
                 while let Some(job) = queue.recv().await {
-                    spawn(job);
+                    job.spawn();
                 }
             });
         })?;
         Ok(jobs)
     }
-}
-
-/// Runs a job on the calling thread, beside others.
-pub(super) fn spawn((job, guard): Guarded) {
-    tokio::task::spawn_local(async move {
-        let _guard = guard;
-        job().await;
-    });
 }

@@ -184,12 +184,7 @@ fn flood_of(
 fn open(scene: &Scene, count: usize) -> Vec<UnixStream> {
     let users = [MEMBER, ANOTHER].into_iter().cycle().take(count);
     let streams = users.filter_map(|user| try_connect(scene.daemon.socket(), user).ok());
-    streams
-        .map(|stream| {
-            stream.set_nonblocking(true).unwrap();
-            stream
-        })
-        .collect()
+    streams.inspect(|stream| stream.set_nonblocking(true).unwrap()).collect()
 }
 
 fn slow_heads(scene: &Scene, attackers: &mut Attackers) {
@@ -239,7 +234,8 @@ fn unread_lists(scene: &Scene, attackers: &mut Attackers) {
         let opened = (0..8).filter_map(|at| {
             let mut stream = try_connect(&socket, [MEMBER, ANOTHER][at % 2]).ok()?;
             stream.set_nonblocking(true).ok()?;
-            stream.write(request.as_bytes()).ok()?;
+            // As much of it as the socket takes.
+            let _ = stream.write(request.as_bytes()).ok()?;
             Some(stream)
         });
         let before = streams.len();

@@ -157,12 +157,12 @@ fn messages_of_a_grpc_server_are_not_kept() {
         until("the server is called", || (attackers.done() >= calls).then_some(()));
         Usage::of(scene.daemon.pid()).own_kib
     };
-    let begin = own_kib_after(WARM);
+    let before = own_kib_after(WARM);
     let begun = Instant::now();
     let end = own_kib_after(WARM + GRPC_CALLS);
     let rate = GRPC_CALLS as f64 / begun.elapsed().as_secs_f64();
-    println!("{begin} KiB, and {end} KiB after {GRPC_CALLS} more calls ({rate:.0} a second)");
-    assert!(end < begin + 8 * 1024, "{begin} KiB, and {end} KiB after {GRPC_CALLS} more calls");
+    println!("{before} KiB, and {end} KiB after {GRPC_CALLS} more calls ({rate:.0} a second)");
+    assert!(end < before + 8 * 1024, "{before} KiB, and {end} KiB after {GRPC_CALLS} more calls");
     let endpoints = scene.daemon.cli("status")["endpoints"].clone();
     assert!(endpoints.as_array().unwrap().iter().all(|endpoint| endpoint["healthy"] == true), "{endpoints}");
     attackers.stop();

@@ -11,6 +11,9 @@ use crate::support::{Daemon, Lab, launch};
 /// Users of this group may cut and heal.
 const SOCKET: &str = "socket: { group: nogroup }\n";
 
+type Arrange = Box<dyn FnOnce(&mut Command)>;
+type Begin = Box<dyn FnOnce(&Scene, &mut Attackers)>;
+
 /// One kind of attack.
 pub struct Attack {
     pub name: &'static str,
@@ -29,8 +32,8 @@ pub struct Setting {
     /// The namespace that the daemon runs in, if it is not the test's.
     pub within: Option<&'static str>,
     /// What is changed of its command; then its log is the command's, too.
-    pub arrange: Option<Box<dyn FnOnce(&mut Command)>>,
-    pub begin: Box<dyn FnOnce(&Scene, &mut Attackers)>,
+    pub arrange: Option<Arrange>,
+    pub begin: Begin,
 }
 
 impl Default for Setting {
@@ -88,12 +91,12 @@ pub struct Attackers {
 }
 
 impl Attackers {
-    /// Repeats a step, which must end soon, on a thread of its own; it answers how much it has done.
-    pub fn repeat(&mut self, mut step: impl FnMut() -> u64 + Send + 'static) {
+    /// Repeats an act, which must end soon, on a thread of its own; it answers how much it has done.
+    pub fn repeat(&mut self, mut act: impl FnMut() -> u64 + Send + 'static) {
         let (stop, done) = (Arc::clone(&self.stop), Arc::clone(&self.done));
         self.threads.push(std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                done.fetch_add(step(), Ordering::Relaxed);
+                done.fetch_add(act(), Ordering::Relaxed);
             }
         }));
     }
