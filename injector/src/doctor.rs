@@ -361,9 +361,7 @@ async fn everywhere(
         let Ok(worker) = workers.of(netns.as_ref()).await else { continue };
         let swept = worker
             .run(move || async move {
-                let handle = netlink::connect().map_err(|error| error.to_string())?;
-                let links: Vec<LinkFacts> =
-                    netlink::links(&handle).await.map_err(|error| error.to_string())?;
+                let links: Vec<LinkFacts> = netlink::links().await.map_err(|error| error.to_string())?;
                 let leftovers = sweep(&links, what).map_err(|error| error.to_string())?;
                 Ok::<_, String>((leftovers, xdp_sockets()))
             })

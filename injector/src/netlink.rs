@@ -1,12 +1,13 @@
 //! Reads facts about interfaces by rtnetlink, from inside their namespace.
 
+use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+    InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
 use rtnetlink::Handle;
 
@@ -161,41 +162,43 @@ impl LinkFacts {
 }
 
 /// A netlink socket of the calling thread's namespace; its driver runs on the thread's runtime.
-pub fn connect() -> std::io::Result<Handle> {
+pub fn connect() -> io::Result<Handle> {
     let (connection, handle, _) = rtnetlink::new_connection()?;
     tokio::spawn(connection);
     Ok(handle)
 }
 
 /// Finds an interface by its name; `None` if there is none.
-pub async fn find(handle: &Handle, name: &str) -> Result<Option<LinkFacts>, rtnetlink::Error> {
+pub async fn find(name: &str) -> io::Result<Option<LinkFacts>> {
     // A dump, not a request by name: a missing interface is then an empty answer, not an error to interpret.
-    Ok(links(handle).await?.into_iter().find(|facts| facts.name == name))
+    Ok(links().await?.into_iter().find(|facts| facts.name == name))
 }
 
 /// Every interface of the namespace.
-pub async fn links(handle: &Handle) -> Result<Vec<LinkFacts>, rtnetlink::Error> {
-    let messages = dump::read(handle, RouteNetlinkMessage::GetLink(LinkMessage::default())).await?;
-    let link = |message: &RouteNetlinkMessage| match message {
-        RouteNetlinkMessage::NewLink(link) => LinkFacts::of(link),
+pub async fn links() -> io::Result<Vec<LinkFacts>> {
+    let mut question = LinkMessage::default();
+    // Counters are most of the answer.
+    question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    dump::read(RouteNetlinkMessage::GetLink(question), |message| match message {
+        RouteNetlinkMessage::NewLink(link) => LinkFacts::of(&link),
         _ => None,
-    };
-    Ok(messages.iter().filter_map(link).collect())
+    })
+    .await
 }
 
 /// The interface index and address of every local address of the namespace.
-pub async fn addresses(handle: &Handle) -> Result<Vec<(u32, IpAddr)>, rtnetlink::Error> {
-    Ok(networks(handle).await?.into_iter().map(|(index, net)| (index, net.addr())).collect())
+pub async fn addresses() -> io::Result<Vec<(u32, IpAddr)>> {
+    Ok(networks().await?.into_iter().map(|(index, net)| (index, net.addr())).collect())
 }
 
 /// The interface index, address and prefix length of every local address of the namespace.
-pub async fn networks(handle: &Handle) -> Result<Vec<(u32, IpNet)>, rtnetlink::Error> {
-    let messages = dump::read(handle, RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
-    let address = |message: &RouteNetlinkMessage| match message {
-        RouteNetlinkMessage::NewAddress(address) => network(address),
+pub async fn networks() -> io::Result<Vec<(u32, IpNet)>> {
+    let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    dump::read(question, |message| match message {
+        RouteNetlinkMessage::NewAddress(address) => network(&address),
         _ => None,
-    };
-    Ok(messages.iter().filter_map(address).collect())
+    })
+    .await
 }
 
 /// The interface index and the address of a message, with the length of its prefix.

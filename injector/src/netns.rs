@@ -1,5 +1,5 @@
-//! One pinned thread per network namespace: it enters once, and does that namespace's attaching, netlink and
-//! probing ever after. No thread ever enters a second namespace.
+//! One pinned thread per network namespace: it enters once, and does that namespace's attaching and netlink ever after. No
+//! thread ever enters a second namespace. Probes have a thread of their own, which the first one starts (see [`probes`]).
 //!
 //! A thread inside a namespace keeps it alive. So when a namespace's file goes, its thread is stopped, and a
 //! namespace that is made again under the same name gets a new thread. All threads are started by the supervisor (see
@@ -9,6 +9,8 @@
 mod error;
 mod file;
 mod identity;
+mod job;
+mod probes;
 mod supervisor;
 mod worker;
 

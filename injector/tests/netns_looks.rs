@@ -223,7 +223,7 @@ fn a_list_that_is_older_than_an_attachment_takes_nothing_off() {
         let worker = workers.of(Some(&netns(&lab))).await.unwrap();
         lab.ip("n1", "link delete eth0");
         let read_at = MonoNs::now();
-        let read = || async { netlink::links(&netlink::connect().unwrap()).await.unwrap() };
+        let read = || async { netlink::links().await.unwrap() };
         let links = worker.run(read).await.unwrap();
         assert!(links.iter().all(|link| link.name != "eth0"), "{links:?}");
         lab.join("n1");

@@ -19,12 +19,14 @@ use injector_lab::needs;
 use line::Line;
 use serde_json::Value;
 use support::{Daemon, Lab};
-use usage::Usage;
+use usage::{Usage, peak_kib};
 
 /// As many as a host may have.
 const PEERS: usize = 1024;
 /// As many as there are slots.
 const CUTS: usize = 32;
+/// The most that the daemon may take, all pages of a debug build's file included.
+const MEMORY_KIB: u64 = 128 * 1024;
 
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
@@ -50,7 +52,7 @@ fn cut(at: usize, isolated: usize) -> String {
 }
 
 #[test]
-#[needs(root, minutes = 5)]
+#[needs(root, minutes = 1)]
 fn very_many_peers_and_cuts_are_answered_soon_and_briefly() {
     let isolated = number("INJECTOR_PEERS_ISOLATED", 2);
     let lab = Lab::switched(2);
@@ -82,16 +84,19 @@ fn very_many_peers_and_cuts_are_answered_soon_and_briefly() {
     row("heal the other 31", line.call("DELETE", "/v1/partitions", ""));
     let links = 2 * isolated * (PEERS - isolated);
     let (before, after) = (begun.own_kib / 1024, Usage::of(daemon.pid()).own_kib / 1024);
+    let peak = peak_kib(daemon.pid());
     writeln!(
         table,
         "\n{PEERS} peers, {CUTS} cuts of {links} directed links each. Memory without pages of files: {before} MiB before the \
-         cuts, {after} MiB after the heals."
+         cuts, {after} MiB after the heals. With them: {} MiB at most.",
+        peak / 1024
     )
     .unwrap();
     println!("{table}");
     if let Some(path) = std::env::var_os("INJECTOR_SOAK_RESULTS") {
         std::fs::write(path, &table).unwrap();
     }
+    assert!(peak < MEMORY_KIB, "{peak} KiB:\n{table}");
     // What grows with links is in the answers that are asked for it alone.
     assert!(one < 20 * 1024, "a view of {one} bytes");
     assert!(status < 400 * 1024, "a status of {status} bytes");

@@ -56,13 +56,14 @@ fn assert_rights(daemon: &Daemon, expected: &[(&str, u64)]) {
     for set in ["CapEff", "CapPrm"] {
         loop {
             let mut found = threads(daemon, set);
-            // One thread more for each peer's home that is seen and for the commands of a namespace, with no more rights
+            // Further threads for each peer's home that is seen, and for probes and commands in a namespace, with no more rights
             // than the daemon's task.
             found.dedup();
             let task = expected.iter().find(|(name, _)| name == "injector").unwrap().1;
             found.retain(|thread| {
                 let (name, rights) = thread;
-                let is_further = name.starts_with("netns ") || name == "commands";
+                let is_further =
+                    ["netns ", "probes "].iter().any(|of| name.starts_with(of)) || name == "commands";
                 expected.contains(thread) || !is_further || *rights != task
             });
             if found == expected {

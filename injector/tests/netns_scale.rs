@@ -148,7 +148,7 @@ fn a_daemon_on_very_many_interfaces_is_soon_ready_idle_and_quick() {
     assert!(share < 0.01 * f64::from(patience), "{table}");
     assert!(median < Duration::from_millis(10) * patience, "{table}");
     assert!(ended < Duration::from_secs(2) * patience, "{table}");
-    assert!(resident < 128, "{table}");
+    assert!(resident < 64, "{table}");
     assert!(open < 400, "{table}");
 }
 

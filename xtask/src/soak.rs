@@ -28,6 +28,8 @@ pub enum Soak {
     Interfaces,
     /// 1,024 peers and 32 overlapping cuts
     Peers,
+    /// A polite client's answers and the daemon's memory under each kind of attack, for ten seconds each
+    Attacks,
 }
 
 /// A soak as a test: its program, its name, and the variables of its long form, where the environment says nothing else.
@@ -73,7 +75,12 @@ impl Soak {
             Self::Peers => Form {
                 program: "netns_peers",
                 test: "very_many_peers_and_cuts_are_answered_soon_and_briefly",
-                variables: &[("INJECTOR_PEERS_ISOLATED", "2"), ("INJECTOR_LONG", "1")],
+                variables: &[("INJECTOR_PEERS_ISOLATED", "2")],
+            },
+            Self::Attacks => Form {
+                program: "netns_attacks",
+                test: "under_every_attack_a_polite_client_is_answered_soon_and_memory_is_bounded",
+                variables: &[("INJECTOR_ATTACK_SECONDS", "10"), ("INJECTOR_SOAK_PATIENCE", "1")],
             },
         }
     }

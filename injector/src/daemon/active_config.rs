@@ -181,7 +181,7 @@ impl Probing {
             let news =
                 schedule::Changes { rate: self.rates.clone(), address: self.addresses[index].subscribe() };
             let (endpoint, sink) = (endpoint.clone(), self.sink.clone());
-            worker.spawn(move || schedule::follow(EndpointId(index), endpoint, peer, news, sink))?;
+            worker.probe(move || schedule::follow(EndpointId(index), endpoint, peer, news, sink))?;
         }
         Ok(())
     }

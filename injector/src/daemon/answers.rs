@@ -57,7 +57,7 @@ impl State {
             let peer = peer_name(&self.config, endpoint.peer);
             let (endpoint, sender) = (endpoint.clone(), sender.clone());
             // A namespace that is gone has no answer.
-            let _ = worker.spawn_awaited(move || async move {
+            let _ = worker.probe_awaited(move || async move {
                 // The caller has gone by the time this thread is free.
                 if sender.is_closed() {
                     return;

@@ -262,10 +262,9 @@ impl Seen {
 }
 
 async fn all_interfaces() -> Result<Seen, String> {
-    let handle = netlink::connect().map_err(|error| format!("no netlink socket: {error}"))?;
-    let links = netlink::links(&handle).await.map_err(|error| format!("netlink: {error}"))?;
+    let links = netlink::links().await.map_err(|error| format!("netlink: {error}"))?;
     let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
-    for (index, address) in netlink::addresses(&handle).await.map_err(|error| format!("netlink: {error}"))? {
+    for (index, address) in netlink::addresses().await.map_err(|error| format!("netlink: {error}"))? {
         addresses.entry(index).or_default().push(address);
     }
     Ok(Seen { links: links.into_iter().map(|link| (link.name.clone(), link)).collect(), addresses })
@@ -286,15 +285,11 @@ fn refuse_other_layers(facts: &LinkFacts) -> Result<(), String> {
 
 /// The interface's facts and addresses, if it can be attached to at all.
 pub async fn interface_facts(name: &str) -> Result<(LinkFacts, Vec<IpAddr>), String> {
-    let handle = fault::at("attach/look")
-        .and_then(|()| netlink::connect())
-        .map_err(|error| format!("no netlink socket: {error}"))?;
-    let facts = netlink::find(&handle, name)
-        .await
-        .map_err(|error| format!("netlink: {error}"))?
-        .ok_or(NO_INTERFACE)?;
+    fault::at("attach/look").map_err(|error| error.to_string())?;
+    let facts =
+        netlink::find(name).await.map_err(|error| format!("netlink: {error}"))?.ok_or(NO_INTERFACE)?;
     refuse_other_layers(&facts)?;
-    let addresses = netlink::addresses(&handle).await.map_err(|error| format!("netlink: {error}"))?;
+    let addresses = netlink::addresses().await.map_err(|error| format!("netlink: {error}"))?;
     let own = addresses.into_iter().filter(|(index, _)| *index == facts.index).map(|(_, address)| address);
     let own = own.collect();
     Ok((facts, own))

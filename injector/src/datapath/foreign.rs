@@ -101,7 +101,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     async fn new(own: &'a OwnPrograms) -> io::Result<Self> {
         crate::fault::at("hooks/read")?;
-        let links = netlink::links(&netlink::connect()?).await.map_err(io::Error::other)?;
+        let links = netlink::links().await?;
         Ok(Self { own, links, chains: egress_chains()?, tc: Tc::open()? })
     }
 

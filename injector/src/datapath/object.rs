@@ -455,7 +455,7 @@ fn loader(
         Use::One(interface) | Use::Loopback(interface, _) => (interface, 0),
         Use::Many(space) => (0, space),
     };
-    let mut loader = EbpfLoader::new();
+    let mut loader = bare_loader();
     loader
         .override_global("FEATURES", &sizes.features, true)
         .override_global("SIDE", &sizes.side, true)
@@ -485,6 +485,18 @@ fn loader(
         }
     }
     load(&mut loader).map_err(|source| DatapathError::Load { source: Box::new(source) })
+}
+
+/// A loader without the kernel's type information: the objects have no relocations by it.
+///
+/// aya reads and parses it, which takes 15 MB, before it can be told to do without; so one thread at a time has it, of as
+/// many as there are CPUs.
+fn bare_loader() -> EbpfLoader<'static> {
+    static PARSED: Mutex<()> = Mutex::new(());
+    let _turn = PARSED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    loader
 }
 
 /// The ABI version that the object was built with, read from its file before any map is made.

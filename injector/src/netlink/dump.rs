@@ -1,48 +1,31 @@
-//! Lists of rtnetlink, read to their end. A list that changed while it was read may lack entries that were
-//! there all the time, and says so in a flag that rtnetlink's own requests do not check.
+//! Lists of rtnetlink, of which only what the caller keeps is held: parsed as a whole, the message of one interface takes
+//! 20 KB, so a list of 1,000 would take 20 MB, which the allocator never gives back.
 
-use std::num::NonZeroI32;
+use std::io;
 
-use futures_util::StreamExt as _;
+use netlink_packet_core::{NetlinkDeserializable as _, NetlinkHeader, NetlinkSerializable as _};
 use netlink_packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_core::{
-    ErrorMessage, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
-use rtnetlink::{Error, Handle};
 
-use super::raw::DUMPS;
+use super::raw::RawSocket;
 
-/// The entries of a list.
+/// What `keep` makes of the entries of a list of the calling thread's namespace, read to its end.
 ///
 /// # Errors
-/// The kernel's refusal; `EINTR` if the list changed each time that it was read.
-pub async fn read(handle: &Handle, question: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Error> {
-    for _ in 0..DUMPS {
-        let mut request = NetlinkMessage::from(question.clone());
-        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let mut answers = handle.clone().request(request)?;
-        let mut found = Vec::new();
-        let mut is_interrupted = false;
-        while let Some(answer) = answers.next().await {
-            is_interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
-            match answer.payload {
-                NetlinkPayload::InnerMessage(message) => found.push(message),
-                NetlinkPayload::Error(error) => return Err(Error::NetlinkError(error)),
-                // A part of the answer was lost.
-                NetlinkPayload::Overrun(_) => is_interrupted = true,
-                _ => {}
-            }
+/// The kernel's refusal; `Interrupted` if the list changed each time that it was read.
+pub async fn read<T, Kept: IntoIterator<Item = T>>(
+    question: RouteNetlinkMessage,
+    keep: impl Fn(RouteNetlinkMessage) -> Kept,
+) -> io::Result<Vec<T>> {
+    let socket = RawSocket::open(libc::NETLINK_ROUTE)?;
+    let mut body = vec![0; question.buffer_len()];
+    question.serialize(&mut body);
+    let each = |found: &mut Vec<T>, kind, body: &[u8]| {
+        let mut header = NetlinkHeader::default();
+        header.message_type = kind;
+        match RouteNetlinkMessage::deserialize(&header, body) {
+            Ok(message) => found.extend(keep(message)),
+            Err(error) => tracing::error!(kind, %error, "a message of the kernel can't be read"),
         }
-        if !is_interrupted {
-            return Ok(found);
-        }
-    }
-    Err(error(std::io::Error::from_raw_os_error(libc::EINTR)))
-}
-
-/// Makes an error of this library of the system's.
-pub fn error(source: std::io::Error) -> Error {
-    let mut error = ErrorMessage::default();
-    error.code = NonZeroI32::new(-source.raw_os_error().unwrap_or(libc::EIO));
-    Error::NetlinkError(error)
+    };
+    socket.dump_in_turns(question.message_type(), &body, each).await
 }

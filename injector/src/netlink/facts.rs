@@ -1,5 +1,6 @@
 //! Where addresses live: what one namespace knows of links, addresses, neighbours, routes and bridge ports.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use ipnet::IpNet;
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::RouteMessageBuilder;
 
 use super::nat::Nat;
 use super::nexthops::{self, NextHops};
@@ -49,32 +50,43 @@ pub struct Route {
 
 impl Facts {
     /// Asks the calling thread's namespace.
-    pub async fn ask(handle: &Handle) -> Result<Self, rtnetlink::Error> {
-        let networks = networks(handle).await?;
+    pub async fn ask() -> io::Result<Self> {
+        let networks = networks().await?;
         let mut facts = Self {
-            links: links(handle).await?,
+            links: links().await?,
             addresses: networks.iter().map(|(index, net)| (*index, net.addr())).collect(),
             networks,
             ..Self::default()
         };
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            facts.neighbours.extend(neighbours(handle, family).await?.iter().filter_map(neighbour));
+            facts.neighbours.extend(neighbours(family, neighbour).await?);
         }
-        facts.ports.extend(neighbours(handle, AddressFamily::Bridge).await?.iter().filter_map(port));
+        facts.ports = neighbours(AddressFamily::Bridge, port).await?;
         // A bridge's own addresses are listed as entries of its ports: they are about the port, not of a peer.
         let own: Vec<[u8; 6]> = facts.links.iter().filter_map(|link| link.mac).collect();
         facts.ports.retain(|(mac, _)| !own.contains(mac));
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
-        let mut found = Vec::new();
+        let mut by_object = Vec::new();
         for request in [v4, v6] {
-            found.extend(dump::read(handle, RouteNetlinkMessage::GetRoute(request)).await?);
+            let found = dump::read(RouteNetlinkMessage::GetRoute(request), |message| match message {
+                RouteNetlinkMessage::NewRoute(route) => listed(&route),
+                _ => Vec::new(),
+            });
+            for listed in found.await? {
+                match listed {
+                    Listed::Route(route) => facts.routes.push(route),
+                    Listed::ByObject(net, object) => by_object.push((net, object)),
+                }
+            }
         }
-        let found: Vec<&RouteMessage> = found.iter().filter_map(route).collect();
-        let by_object = found.iter().any(|route| nexthops::object_of(route).is_some());
-        let objects = if by_object { NextHops::read().map_err(dump::error)? } else { NextHops::default() };
-        let found = found.into_iter().flat_map(|route| routes(route, &objects));
-        (facts.defaults, facts.routes) = found.partition(|route| route.net.prefix_len() == 0);
+        if !by_object.is_empty() {
+            let objects = NextHops::read()?;
+            let hops = by_object.iter().flat_map(|(net, object)| objects.of(*object).map(|hop| (*net, hop)));
+            facts.routes.extend(hops.map(|(net, (index, gateway))| Route { net, index, gateway }));
+        }
+        let (defaults, others) = facts.routes.into_iter().partition(|route| route.net.prefix_len() == 0);
+        (facts.defaults, facts.routes) = (defaults, others);
         // The file of the calling thread's namespace; IPv6 may be absent.
         facts.forwards = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].iter().any(|of| {
             std::fs::read_to_string(format!("/proc/sys/net/{of}")).is_ok_and(|value| value.trim() != "0")
@@ -88,19 +100,18 @@ impl Facts {
     }
 }
 
-/// The neighbours of a family, or the entries of bridges.
-async fn neighbours(
-    handle: &Handle,
+/// What is kept of the neighbours of a family, or of the entries of bridges.
+async fn neighbours<T>(
     family: AddressFamily,
-) -> Result<Vec<NeighbourMessage>, rtnetlink::Error> {
+    keep: impl Fn(&NeighbourMessage) -> Option<T>,
+) -> io::Result<Vec<T>> {
     let mut question = NeighbourMessage::default();
     question.header.family = family;
-    let found = dump::read(handle, RouteNetlinkMessage::GetNeighbour(question)).await?;
-    let entry = |message| match message {
-        RouteNetlinkMessage::NewNeighbour(entry) => Some(entry),
+    dump::read(RouteNetlinkMessage::GetNeighbour(question), |message| match message {
+        RouteNetlinkMessage::NewNeighbour(entry) => keep(&entry),
         _ => None,
-    };
-    Ok(found.into_iter().filter_map(entry).collect())
+    })
+    .await
 }
 
 pub(super) fn mac(entry: &NeighbourMessage) -> Option<[u8; 6]> {
@@ -145,17 +156,24 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     })
 }
 
-fn route(message: &RouteNetlinkMessage) -> Option<&RouteMessage> {
-    match message {
-        RouteNetlinkMessage::NewRoute(route) => Some(route),
-        _ => None,
+/// A way of a route, or the destination and the next-hop object of one that says nothing else.
+enum Listed {
+    Route(Route),
+    ByObject(IpNet, u32),
+}
+
+/// What a list says of one route.
+fn listed(message: &RouteMessage) -> Vec<Listed> {
+    match (destination(message), nexthops::object_of(message)) {
+        (Some(net), Some(object)) => vec![Listed::ByObject(net, object)],
+        _ => routes(message).into_iter().map(Listed::Route).collect(),
     }
 }
 
-/// The ways of a route, a default route included.
-pub(super) fn routes(message: &RouteMessage, objects: &NextHops) -> Vec<Route> {
+/// Where a route leads; `None` for one that is not for unicast.
+fn destination(message: &RouteMessage) -> Option<IpNet> {
     if message.header.kind != RouteType::Unicast {
-        return Vec::new();
+        return None;
     }
     let destination = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(destination) => address(destination),
@@ -167,9 +185,12 @@ pub(super) fn routes(message: &RouteMessage, objects: &NextHops) -> Vec<Route> {
         AddressFamily::Inet6 => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         _ => None,
     });
-    let net = destination
-        .and_then(|destination| IpNet::new(destination, message.header.destination_prefix_length).ok());
-    let Some(net) = net else { return Vec::new() };
+    IpNet::new(destination?, message.header.destination_prefix_length).ok()
+}
+
+/// The ways of a route, a default route included; none where it names a next-hop object alone.
+pub(super) fn routes(message: &RouteMessage) -> Vec<Route> {
+    let Some(net) = destination(message) else { return Vec::new() };
     let mut found = Vec::new();
     for attribute in &message.attributes {
         match attribute {
@@ -184,7 +205,5 @@ pub(super) fn routes(message: &RouteMessage, objects: &NextHops) -> Vec<Route> {
             _ => {}
         }
     }
-    let hops = nexthops::object_of(message).into_iter().flat_map(|object| objects.of(object));
-    found.extend(hops.map(|(index, gateway)| Route { net, index, gateway }));
     found
 }

@@ -13,7 +13,7 @@ use rtnetlink::packet_core::NetlinkPayload;
 
 use super::LinkFacts;
 use super::facts::{Route, neighbour, port, routes};
-use super::nexthops::{self, NextHops};
+use super::nexthops;
 use super::nft::{Change, ChangeStream, EgressChain};
 use injector_core::clock::MonoNs;
 
@@ -203,7 +203,7 @@ fn news(message: &RouteNetlinkMessage) -> Option<News> {
             News::Overrun
         }
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
-            News::Routes(routes(route, &NextHops::default()))
+            News::Routes(routes(route))
         }
         RouteNetlinkMessage::NewQueueDiscipline(message)
         | RouteNetlinkMessage::DelQueueDiscipline(message)

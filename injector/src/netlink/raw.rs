@@ -144,32 +144,81 @@ impl RawSocket {
         Err(interrupted())
     }
 
-    /// Reads an answer, until it is complete or `each` answers `false`.
-    fn answer(&self, mut each: impl FnMut(u16, &[u8]) -> bool) -> io::Result<End> {
-        let mut buffer = vec![0_u8; 1 << 16];
-        let mut end = End::Whole;
-        loop {
-            // SAFETY: the pointer and the length are those of `buffer`, which outlives the call.
-            let read = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-            let Ok(read) = usize::try_from(read) else { return Err(io::Error::last_os_error()) };
-            let mut rest = &buffer[..read];
-            while let (Some(len), Some(kind), Some(flags)) =
-                (u32_at(rest, 0), u16_at(rest, 4), u16_at(rest, 6))
-            {
-                let Some(body) = rest.get(HEADER_LEN..len as usize) else { break };
-                if i32::from(flags) & libc::NLM_F_DUMP_INTR != 0 {
-                    end = End::Interrupted;
+    /// The same as [`Self::dump`]. Other tasks of the thread get their turns between the parts of the answer: a list may be
+    /// very long.
+    pub async fn dump_in_turns<T: Default>(
+        &self,
+        kind: u16,
+        question: &[u8],
+        mut each: impl FnMut(&mut T, u16, &[u8]),
+    ) -> io::Result<T> {
+        for _ in 0..DUMPS {
+            self.send(kind, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, question)?;
+            let mut found = T::default();
+            let mut answer = Answer::of(self);
+            let end = loop {
+                let part = answer.part(&mut |kind, body| {
+                    each(&mut found, kind, body);
+                    true
+                })?;
+                match part {
+                    Some(end) => break end,
+                    None => tokio::task::yield_now().await,
                 }
-                match i32::from(kind) {
-                    // The end of a list has the error that ended it, too.
-                    libc::NLMSG_DONE => return code(body, 0).map(|()| end),
-                    libc::NLMSG_ERROR => return code(body, -libc::EIO).map(|()| end),
-                    _ if !each(kind, body) => return Ok(End::Left),
-                    _ => {}
-                }
-                rest = rest.get(align(len as usize)..).unwrap_or_default();
+            };
+            if end != End::Interrupted {
+                return Ok(found);
             }
         }
+        Err(interrupted())
+    }
+
+    /// Reads an answer, until it is complete or `each` answers `false`.
+    fn answer(&self, mut each: impl FnMut(u16, &[u8]) -> bool) -> io::Result<End> {
+        let mut answer = Answer::of(self);
+        loop {
+            if let Some(end) = answer.part(&mut each)? {
+                return Ok(end);
+            }
+        }
+    }
+}
+
+/// An answer that is read part by part.
+struct Answer<'a> {
+    socket: &'a RawSocket,
+    buffer: Vec<u8>,
+    end: End,
+}
+
+impl<'a> Answer<'a> {
+    fn of(socket: &'a RawSocket) -> Self {
+        Self { socket, buffer: vec![0; 1 << 16], end: End::Whole }
+    }
+
+    /// Reads one datagram; how the answer ended, if it ends there or `each` answers `false`.
+    fn part(&mut self, each: &mut impl FnMut(u16, &[u8]) -> bool) -> io::Result<Option<End>> {
+        let buffer = &mut self.buffer;
+        // SAFETY: the pointer and the length are those of `buffer`, which outlives the call.
+        let read =
+            unsafe { libc::recv(self.socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        let Ok(read) = usize::try_from(read) else { return Err(io::Error::last_os_error()) };
+        let mut rest = &buffer[..read];
+        while let (Some(len), Some(kind), Some(flags)) = (u32_at(rest, 0), u16_at(rest, 4), u16_at(rest, 6)) {
+            let Some(body) = rest.get(HEADER_LEN..len as usize) else { break };
+            if i32::from(flags) & libc::NLM_F_DUMP_INTR != 0 {
+                self.end = End::Interrupted;
+            }
+            match i32::from(kind) {
+                // The end of a list has the error that ended it, too.
+                libc::NLMSG_DONE => return code(body, 0).map(|()| Some(self.end)),
+                libc::NLMSG_ERROR => return code(body, -libc::EIO).map(|()| Some(self.end)),
+                _ if !each(kind, body) => return Ok(Some(End::Left)),
+                _ => {}
+            }
+            rest = rest.get(align(len as usize)..).unwrap_or_default();
+        }
+        Ok(None)
     }
 }
 
@@ -254,7 +303,9 @@ pub fn text(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::os::unix::net::UnixDatagram;
+    use std::rc::Rc;
 
     use super::*;
 
@@ -301,6 +352,32 @@ mod tests {
         let refusal = message(libc::NLMSG_ERROR as u16, 0, &(-libc::EPERM).to_ne_bytes());
         kernel.send(&refusal).unwrap();
         assert_eq!(list(&socket).unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn other_tasks_get_their_turns_while_a_list_is_read() {
+        let (socket, kernel) = pair();
+        for part in 1..=3 {
+            kernel.send(&message(ENTRY, 0, &[part; 4])).unwrap();
+        }
+        kernel.send(&[message(ENTRY, 0, &[4; 4]), end(0, 0)].concat()).unwrap();
+        let turns = Rc::new(Cell::new(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let found = tokio::task::LocalSet::new().block_on(&runtime, async {
+            let other = Rc::clone(&turns);
+            let other = tokio::task::spawn_local(async move {
+                loop {
+                    other.set(other.get() + 1);
+                    tokio::task::yield_now().await;
+                }
+            });
+            let each = |found: &mut Vec<u8>, _, body: &[u8]| found.push(body[0]);
+            let found = socket.dump_in_turns(ENTRY, &[0; 4], each).await.unwrap();
+            other.abort();
+            found
+        });
+        assert_eq!(found, [1, 2, 3, 4]);
+        assert!(turns.get() >= 3, "{} turns", turns.get());
     }
 
     #[test]

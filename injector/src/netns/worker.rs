@@ -4,7 +4,6 @@ use std::fs::File;
 use std::future::Future;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::NetnsError;
 use super::file::NamespaceFile;
 use super::identity::Identity;
+use super::job::Job;
+use super::probes::ProbeThread;
 use super::supervisor::QUESTION;
 use crate::alarm::{Alarm, Guard};
 use crate::rights::{Rights, Role};
@@ -24,12 +25,12 @@ use crate::turn;
 /// on an emulated machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
-
 /// An order to a thread.
 enum Order {
-    /// Run a job; with a guard, if nobody else would notice that it panics.
-    Run(Job, Option<Guard>),
+    /// Run a job.
+    Run(Job),
+    /// Hand a job on to the thread of probes.
+    Probe(Job),
     Stop,
 }
 
@@ -90,6 +91,7 @@ impl Worker {
         let (jobs, mut queue) = mpsc::unbounded_channel::<Order>();
         let (entered, result) = std::sync::mpsc::channel();
         let in_thread = name.clone();
+        let mut probes = ProbeThread::new(name.clone(), alarm.clone());
         std::thread::Builder::new()
             .name(format!("netns {name}").chars().take(15).collect())
             .spawn(move || {
@@ -110,11 +112,12 @@ impl Worker {
                 // Jobs may hold sockets of this namespace: they run, and end, on this thread.
                 let local = tokio::task::LocalSet::new();
                 local.block_on(&runtime, async {
-                    while let Some(Order::Run(job, guard)) = queue.recv().await {
-                        tokio::task::spawn_local(async move {
-                            let _guard = guard;
-                            job().await;
-                        });
+                    loop {
+                        match queue.recv().await {
+                            Some(Order::Run(job)) => job.spawn(),
+                            Some(Order::Probe(job)) => probes.run(job),
+                            Some(Order::Stop) | None => return,
+                        }
                     }
                 });
             })
@@ -143,8 +146,7 @@ impl Worker {
     where
         F: Future<Output = ()> + 'static,
     {
-        let guard = self.alarm.guard(format!("something in network namespace {}", self.name));
-        self.order(job, Some(guard))
+        self.order(Order::Run(Job::new(job, Some(self.guard()))))
     }
 
     /// [`Self::spawn`] for a future whose end is noticed however it ends, also by a panic: what it drops
@@ -153,20 +155,31 @@ impl Worker {
     where
         F: Future<Output = ()> + 'static,
     {
-        self.order(job, None)
+        self.order(Order::Run(Job::new(job, None)))
     }
 
-    fn order<F>(
-        &self,
-        job: impl FnOnce() -> F + Send + 'static,
-        guard: Option<Guard>,
-    ) -> Result<(), NetnsError>
+    /// Runs probes, on the namespace's thread for these; nobody waits for them.
+    pub fn probe<F>(&self, job: impl FnOnce() -> F + Send + 'static) -> Result<(), NetnsError>
     where
         F: Future<Output = ()> + 'static,
     {
-        self.jobs
-            .send(Order::Run(Box::new(move || Box::pin(job())), guard))
-            .map_err(|_| NetnsError::Gone { name: self.name.clone() })
+        self.order(Order::Probe(Job::new(job, Some(self.guard()))))
+    }
+
+    /// [`Self::probe`] for a probe whose end is noticed however it ends.
+    pub fn probe_awaited<F>(&self, job: impl FnOnce() -> F + Send + 'static) -> Result<(), NetnsError>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        self.order(Order::Probe(Job::new(job, None)))
+    }
+
+    fn guard(&self) -> Guard {
+        self.alarm.guard(format!("something in network namespace {}", self.name))
+    }
+
+    fn order(&self, order: Order) -> Result<(), NetnsError> {
+        self.jobs.send(order).map_err(|_| NetnsError::Gone { name: self.name.clone() })
     }
 
     /// Runs a future on the thread and waits for its result; if that takes too long, it runs all the same, and its

@@ -25,8 +25,11 @@ const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 const MESSAGE_MIB: usize = 4;
 /// How much of a message is kept to be read: a health check's has two bytes.
 const KEPT: usize = 1024;
-/// The bytes that a connection may hold of what came and was not yet taken.
-const WINDOW: u32 = 256 * 1024;
+/// The bytes that a call may hold of what came and was not yet taken. As many calls are under way at once as a server keeps waiting,
+/// and a health check is answered by a few bytes.
+const WINDOW: u32 = 32 * 1024;
+/// The same of a connection that calls share.
+const SHARED_WINDOW: u32 = 4 * WINDOW;
 
 /// The gRPC client of an endpoint.
 pub(super) struct Grpc {
@@ -105,7 +108,8 @@ impl Grpc {
         request: Request<Full<Bytes>>,
     ) -> Result<(), Failure> {
         let stream = self.dialer.connect(authority, values).await?;
-        let (mut sender, connection) = handshake(stream).await.map_err(|error| Failure::exchange(&error))?;
+        let (mut sender, connection) =
+            handshake(stream, WINDOW).await.map_err(|error| Failure::exchange(&error))?;
         let call = pin!(async {
             let response = sender.send_request(request).await.map_err(|error| Failure::exchange(&error))?;
             self.judge(&read(response).await?)
@@ -145,7 +149,8 @@ impl Grpc {
         values: &Values<'_>,
     ) -> Result<(SendRequest<Full<Bytes>>, u64), Failure> {
         let stream = self.dialer.connect(authority, values).await?;
-        let (sender, connection) = handshake(stream).await.map_err(|error| Failure::exchange(&error))?;
+        let (sender, connection) =
+            handshake(stream, SHARED_WINDOW).await.map_err(|error| Failure::exchange(&error))?;
         tokio::task::spawn_local(connection);
         let mut pool = pool.borrow_mut();
         pool.number += 1;
@@ -176,10 +181,11 @@ impl Grpc {
 
 async fn handshake(
     stream: Stream,
+    window: u32,
 ) -> hyper::Result<(SendRequest<Full<Bytes>>, Connection2<TokioIo<Stream>, Full<Bytes>, OnThisThread>)> {
     http2::Builder::new(OnThisThread)
         .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW * 4)
+        .initial_connection_window_size(window)
         .handshake(TokioIo::new(stream))
         .await
 }

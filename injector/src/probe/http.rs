@@ -22,8 +22,8 @@ use injector_core::model::Connection;
 const IDLE_CONNECTIONS: usize = 4;
 /// The longest body of an answer.
 const BODY_MIB: usize = 16;
-/// The bytes that a connection may hold of what came and was not yet taken.
-const BUFFER: usize = 64 * 1024;
+/// The bytes that a connection may hold of what came and was not yet taken. As many as a server keeps waiting are open at once.
+const BUFFER: usize = 32 * 1024;
 
 /// The most bytes of an answer that is read as JSON.
 const JSON_BYTES: usize = 64 * 1024;

@@ -1,6 +1,6 @@
 //! Every call of the API, in one table: it makes the router and the `OpenAPI` document.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -379,14 +379,22 @@ async fn probes(
     Name(name): Name,
     Params(ProbesQuery { generation }): Params<ProbesQuery>,
 ) -> Result<Response, ProblemResponse> {
-    let _turn = budget.turn_for_probes().await?;
-    budget
-        .json_aside(
-            ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Probes { name, generation, reply })
-                .await??,
-        )
-        .await
+    let turn = budget.turn_for_probes().await?;
+    let asked = Instant::now();
+    let command = |reply| Command::Probes { name, generation, reply };
+    let probes = ask(&handle, &budget, ANSWER_TIMEOUT, command).await??;
+    let took = asked.elapsed();
+    let answer = budget.json_aside(probes).await;
+    // The daemon's task lists the probes of an open partition: it has time for others before the next list.
+    tokio::spawn(async move {
+        tokio::time::sleep(took * PAUSE_AFTER_PROBES).await;
+        drop(turn);
+    });
+    answer
 }
+
+/// How many times as long as a list of probes took the next one waits.
+const PAUSE_AFTER_PROBES: u32 = 4;
 
 async fn probe_once(
     State(handle): State<Handle>,

@@ -11,7 +11,11 @@ pub struct Line(BufReader<UnixStream>);
 
 impl Line {
     pub fn open(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).unwrap();
+        Self::on(UnixStream::connect(socket).unwrap())
+    }
+
+    /// The same on a connection that is there.
+    pub fn on(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(injector_lab::PATIENCE)).unwrap();
         Self(BufReader::new(stream))
     }

@@ -11,6 +11,7 @@ mod support;
 mod users;
 
 mod line;
+#[expect(dead_code, reason = "each test program uses a part")]
 mod usage;
 
 use std::fmt::Write as _;

@@ -37,6 +37,18 @@ impl Usage {
     }
 }
 
+/// The most memory that a process has had since the last [`reset_peak`].
+pub fn peak_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Has the peak count from now on.
+pub fn reset_peak(pid: u32) {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+}
+
 /// How long answers took.
 #[derive(Default)]
 pub struct Times(Vec<Duration>);

@@ -261,7 +261,10 @@ fn unusable(found: IpNet) -> Option<(String, String)> {
     let remedy = "give the address that the peer sends from".to_owned();
     if !single && found != found.trunc() {
         let what = format!("{found} has host bits set");
-        return Some((what, format!("write the address {} alone, or {} for all of them", found.addr(), found.trunc())));
+        return Some((
+            what,
+            format!("write the address {} alone, or {} for all of them", found.addr(), found.trunc()),
+        ));
     }
     if found.prefix_len() == 0 {
         let what = format!("{found} is everyone");

@@ -65,10 +65,7 @@ impl Interfaces {
         let spawned = worker.spawn_awaited(move || async move {
             crate::fault::here("links/read");
             let begun = MonoNs::now();
-            let links = match netlink::connect() {
-                Ok(handle) => netlink::links(&handle).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
+            let links = netlink::links().await.map_err(|error| error.to_string());
             pending.answer(InterfaceEvent::Links { netns: asked, identity, at: when, begun, links });
         });
         if spawned.is_err() {

@@ -410,10 +410,7 @@ impl Interfaces {
 
 /// Removes what dead daemons left in the calling thread's namespace.
 async fn remove_leftovers() {
-    let links = match netlink::connect() {
-        Ok(handle) => netlink::links(&handle).await.map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
+    let links = netlink::links().await.map_err(|error| error.to_string());
     match links.and_then(|links| sweep(&links, Sweep::Remove).map_err(|error| error.to_string())) {
         Ok(leftovers) => {
             for leftover in leftovers {

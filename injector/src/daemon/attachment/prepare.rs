@@ -76,9 +76,7 @@ impl Interfaces {
             Ok(worker) => worker,
             Err(error) => return error.is_gone(),
         };
-        let found = worker.run(|| async move {
-            netlink::find(&netlink::connect()?, &name).await.map_err(std::io::Error::other)
-        });
+        let found = worker.run(|| async move { netlink::find(&name).await });
         matches!(found.await, Ok(Ok(None)))
     }
 

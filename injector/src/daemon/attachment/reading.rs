@@ -340,10 +340,10 @@ type Asked = (Facts, BTreeMap<i32, Identity>, Option<OwnedFd>);
 /// Asks the calling thread's namespace what it knows, which of the others it has ids for, and for itself as a file.
 async fn ask(others: Vec<(Identity, Arc<OwnedFd>)>) -> std::io::Result<Asked> {
     crate::fault::at("survey/ask")?;
-    let handle = netlink::connect()?;
-    let mut facts = Facts::ask(&handle).await.map_err(std::io::Error::other)?;
+    let mut facts = Facts::ask().await?;
     facts.nat = Arc::new(nat::read());
     let wanted = away_ids(&facts);
+    let handle = netlink::connect()?;
     let ids = ids(&handle, &wanted, others).await;
     Ok((facts, ids, File::open("/proc/thread-self/ns/net").ok().map(Into::into)))
 }
