@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use injector_core::api::{
-    EndpointAnswer, Event, Healed, PartitionRequest, PartitionView, ProbeView, Problem, RecoveryRecord,
-    StartAt, Status,
+    EnableRequest, EndpointAnswer, Event, Healed, PartitionRequest, PartitionView, ProbeView, Problem,
+    RecoveryRecord, Status,
 };
 use injector_core::clock::MonoNs;
 use injector_core::metrics::Reading;
@@ -125,8 +125,10 @@ pub enum Command {
     Enable {
         /// The partition's name.
         name: String,
-        /// When; `None` is now.
-        at: Option<StartAt>,
+        /// When, and whose it is from then on.
+        request: EnableRequest,
+        /// Who asks.
+        whose: Origin,
         /// The view after it took effect.
         reply: Reply<Result<PartitionView, Problem>>,
     },
