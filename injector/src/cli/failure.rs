@@ -32,6 +32,12 @@ impl Exit {
     /// `with` failed by itself, not its command.
     pub const WITH_FAILED: Self = Self(125);
 
+    /// The worse of two, which is the larger number.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+
     /// The exit code of an outcome.
     pub fn of(outcome: Outcome) -> Self {
         match outcome {
@@ -145,8 +151,12 @@ pub(super) fn failure_line(common: &Common, failure: &Failure) -> String {
         for (key, value) in failure.details.iter().filter_map(|details| details.as_object()).flatten() {
             report[key] = value.clone();
         }
+        if let Some(host) = &common.one_of_several {
+            report["host"] = host.as_str().into();
+        }
         format!("{}\n", clean(&report.to_string()))
     } else {
-        format!("injector: {}\n", clean(&failure.message))
+        let host = common.one_of_several.as_ref().map(|host| format!("{host}: ")).unwrap_or_default();
+        format!("injector: {host}{}\n", clean(&failure.message))
     }
 }

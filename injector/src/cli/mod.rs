@@ -16,6 +16,7 @@ mod dial_stdio;
 mod doctor;
 pub mod failure;
 mod heal;
+mod hosts;
 pub mod human;
 mod init;
 mod mark;
@@ -77,6 +78,10 @@ fn heed_size_limits() {
 }
 
 fn run(common: &Common, command: Command) -> Result<Exit, Failure> {
+    hosts::all_are_read(common)?;
+    if common.host.len() > 1 {
+        return hosts::run(common, command);
+    }
     match command {
         Command::Start(args) => start::run(common, &args),
         Command::Stop(args) => block_on(stop::run(common, &args)),

@@ -8,6 +8,7 @@
 //! take is written from the page too: `yaml config local.yaml`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[expect(dead_code, reason = "each test program uses a part")]
 mod hosts;
 #[path = "../netns_containers/located.rs"]
 mod located;

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use injector_lab::{CLIENT, Lab};
+use rustix::process::Pid;
 
 pub const PORT: u16 = 2222;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -127,6 +128,11 @@ impl Sshd {
             lab.addresses(node)[0],
         );
         words.split(' ').map(str::to_owned).collect()
+    }
+
+    /// The process of the one that was started at this place, from 0.
+    pub fn pid(&self, at: usize) -> Pid {
+        Pid::from_child(&self.children[at])
     }
 
     fn log(&self, node: &str) -> String {
