@@ -416,6 +416,16 @@ fn a_slow_way_is_in_the_bound_and_what_is_not_confirmed_is_taken_back() {
     );
     client.run(&NODES, "heal p");
 
+    // The client is killed while n2 has not answered yet: what is prepared ends with its connections.
+    let mut command = client.command(&NODES, "partition split n1,n2 n3,n4 --name k --for 60s --at +20s");
+    let mut child = client.hosts.lab.within(CLIENT, || command.spawn().unwrap());
+    until("n4 is prepared", || (client.states("n4", "k") == ["prepared"]).then_some(()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    client.nothing_is_held(&NODES, "k");
+    let healed = &client.get("n4", "/v1/partitions/k")["healed"];
+    assert_eq!(healed["healed_by"], "disconnect", "{healed}");
+
     // n4's daemon stops answering when it has prepared: the others wait for n2 then, and are enabled without it.
     let pid = client.pid("n4");
     let mut command = client.command(&NODES, "partition split n1,n2 n3,n4 --name q --for 60s --at +8s");
