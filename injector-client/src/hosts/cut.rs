@@ -112,6 +112,8 @@ impl Hosts {
         start: Start,
     ) -> Result<HostsCut, (Why, Option<WallNs>)> {
         let begins = start.instant();
+        // What an earlier call has cut belongs to nobody, and stays.
+        self.hosts.iter_mut().for_each(|host| host.stage = Stage::Untouched);
         let shape = request.shape.clone();
         let early = |why| (why, None);
         let resolved = self.resolve(name, request).await.map_err(early)?;

@@ -78,9 +78,13 @@ impl Common {
         }
     }
 
-    /// Where the daemon of a host is.
-    pub fn address_of(&self, host: &SshHost) -> Address {
+    fn address_of(&self, host: &SshHost) -> Address {
         Address::Ssh { host: host.clone(), socket: self.socket.clone() }
+    }
+
+    /// Where the daemons of all hosts are.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.host.iter().map(|host| self.address_of(host)).collect()
     }
 
     /// The same options for each of several hosts.

@@ -2,9 +2,6 @@
 //! Everything else is refused.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
-use std::future::Future;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -13,13 +10,14 @@ use super::args::{Command, Common, Wait};
 use super::failure::{Exit, Failure, report};
 use super::runtime::block_on;
 use super::{check, compare, dial_stdio, mark, peers, probe, status, timeline, wait};
-use injector_client::hosts::{HostError, Hosts, LIMIT};
-use injector_client::{Client, ClientError};
-use injector_core::api::Code;
+use answers::Answers;
+use injector_client::hosts::{HostError, LIMIT};
 use injector_core::clock::Span;
 
+mod answers;
 mod cut;
 mod heal;
+pub(super) mod limit;
 
 /// Refuses hosts both before and behind the command: the parser keeps only the latter, and the others would be left out.
 pub(super) fn all_are_read(common: &Common) -> Result<(), Failure> {
@@ -102,10 +100,6 @@ fn each_is_named_once(common: &Common) -> Result<(), Failure> {
     })
 }
 
-fn all(common: &Common) -> Hosts {
-    Hosts::new(common.host.iter().map(|host| common.address_of(host)).collect())
-}
-
 /// Runs a command for one host after the other, each for [`LIMIT`] at most; those that fail do not keep it from the rest.
 async fn in_turn(
     common: &Common,
@@ -140,77 +134,4 @@ async fn wait_for(common: &Common, args: Wait) -> Result<Exit, Failure> {
         answers.add(&one, ended);
     }
     Ok(answers.end())
-}
-
-/// What hosts answered about a partition: not every host needs to have it.
-#[derive(Default)]
-struct Answers {
-    worst: Option<Exit>,
-    /// The hosts that do not know it.
-    without: Vec<(Common, Failure)>,
-}
-
-impl Answers {
-    fn add(&mut self, one: &Common, ended: Result<Exit, Failure>) {
-        let exit = match ended {
-            Ok(exit) => exit,
-            Err(failure) if is_unknown_partition(&failure) => {
-                return self.without.push((one.clone(), failure));
-            }
-            Err(failure) => {
-                report(one, &failure);
-                failure.exit
-            }
-        };
-        self.worst = Some(self.worst.map_or(exit, |worst| worst.worse(exit)));
-    }
-
-    /// The worst exit code. That hosts have no such partition counts only if no host has it.
-    fn end(self) -> Exit {
-        for (one, failure) in &self.without {
-            report(one, failure);
-        }
-        self.worst.unwrap_or_else(|| self.without.first().map_or(Exit::OK, |(_, failure)| failure.exit))
-    }
-}
-
-fn is_unknown_partition(failure: &Failure) -> bool {
-    let code = failure.details.as_ref().map(|details| &details["problem"]["code"]);
-    code.is_some_and(|code| *code == serde_json::json!(Code::UnknownPartition))
-}
-
-/// An answer that may take so long. One daemon is waited for; one of several hosts is given up some time later.
-pub(super) async fn answered<T>(
-    common: &Common,
-    takes: Duration,
-    call: impl Future<Output = Result<T, ClientError>>,
-) -> Result<T, Failure> {
-    if common.one_of_several.is_none() {
-        return Ok(call.await?);
-    }
-    let limit = takes + LIMIT;
-    match tokio::time::timeout(limit, call).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(HostError::NoAnswer(Span(limit)).into()),
-    }
-}
-
-/// The same of a new connection.
-pub(super) async fn connected(common: &Common) -> Result<Client, Failure> {
-    answered(common, Duration::ZERO, Client::open(&common.address())).await
-}
-
-impl From<HostError> for Failure {
-    fn from(error: HostError) -> Self {
-        match error {
-            HostError::Client(error) => error.into(),
-            HostError::NoAnswer(_) => Self::new(Exit::UNREACHABLE, error.to_string()),
-            HostError::OtherLinks => Self::usage(error.to_string()),
-        }
-    }
-}
-
-/// A failure with the host in front.
-fn of_host(host: impl Display, failure: Failure) -> Failure {
-    Failure { message: format!("{host}: {}", failure.message), ..failure }
 }

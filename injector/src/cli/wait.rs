@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{Common, Wait};
 use super::failure::{Exit, Failure};
-use super::hosts::{answered, connected};
+use super::hosts::limit::{answered, connected};
 use super::output::show;
 use super::render_record;
 use injector_client::{Client, trial};

@@ -1,11 +1,10 @@
 //! `injector partition` on several hosts.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{all, of_host};
 use crate::cli::args::{At, Common, Partition};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::human::{span, wall};
@@ -18,7 +17,7 @@ use injector_core::figures::counted;
 
 pub(super) async fn run(common: &Common, args: Partition) -> Result<Exit, Failure> {
     let Asked { name, request, .. } = Asked::of(args.cut, None, Owner::None)?;
-    let mut hosts = all(common);
+    let mut hosts = Hosts::new(common.addresses());
     if args.dry_run {
         let cut = hosts.dry_run(&name, request).await?;
         show(common, &cut, || would_cut(&cut))?;
@@ -111,6 +110,11 @@ impl From<CutError> for Failure {
             serde_json::json!({ "hosts": details, "taken_back": taken_back, "left": left, "begins": begins });
         Self { exit, message, details: Some(details) }
     }
+}
+
+/// A failure with the host in front.
+fn of_host(host: impl Display, failure: Failure) -> Failure {
+    Failure { message: format!("{host}: {}", failure.message), ..failure }
 }
 
 fn would_cut(cut: &HostsCut) -> String {

@@ -1,10 +1,11 @@
 //! `injector heal` on several hosts.
 
-use super::{Answers, all};
+use super::answers::Answers;
 use crate::cli::args::{Common, Heal};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::heal::line;
 use crate::cli::output::show;
+use injector_client::hosts::Hosts;
 use injector_client::{Client, ClientError};
 use injector_core::api::Healed;
 
@@ -14,7 +15,7 @@ type Heals = Vec<Result<Healed, ClientError>>;
 /// Heals on all hosts at once, and prints each host's answer as it comes.
 pub(super) async fn run(common: &Common, args: &Heal) -> Result<Exit, Failure> {
     let mut answers = Answers::default();
-    let mut hosts = all(common);
+    let mut hosts = Hosts::new(common.addresses());
     let mut ended = Ok(());
     hosts
         .each(
