@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use injector_core::api::{
     Code, EnableRequest, EndpointAnswer, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest,
-    PartitionView, ProbeView, Problem, RecoveryRecord, StartAt, Status,
+    PartitionView, ProbeView, Problem, RecoveryRecord, Status,
 };
 use injector_core::clock::Span;
 
@@ -128,6 +128,17 @@ impl Client {
         self.call(Method::PUT, &partition(name, "?dry_run=true")?, Some(request)).await
     }
 
+    /// The same, with up to [`MOST_LISTED`](injector_core::api::MOST_LISTED) of the links from one of them on, counted from 0.
+    pub async fn dry_run_from(
+        &mut self,
+        name: &str,
+        request: &PartitionRequest,
+        from: usize,
+    ) -> Result<PartitionView, ClientError> {
+        let query = format!("?dry_run=true&links_from={from}");
+        self.call(Method::PUT, &partition(name, &query)?, Some(request)).await
+    }
+
     /// `POST …/prepare`: everything but the cut.
     pub async fn prepare(
         &mut self,
@@ -139,8 +150,13 @@ impl Client {
     }
 
     /// `POST …/enable`: cuts what was prepared.
-    pub async fn enable(&mut self, name: &str, at: Option<StartAt>) -> Result<PartitionView, ClientError> {
-        self.call(Method::POST, &partition(name, "/enable")?, Some(&EnableRequest { at })).await
+    pub async fn enable(
+        &mut self,
+        name: &str,
+        request: &EnableRequest,
+    ) -> Result<PartitionView, ClientError> {
+        self.owns |= request.owner == Some(Owner::Connection);
+        self.call(Method::POST, &partition(name, "/enable")?, Some(request)).await
     }
 
     /// `GET /v1/partitions`.

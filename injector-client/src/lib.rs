@@ -1,12 +1,13 @@
 //! The client of the partition injector's daemon, for test suites and for the command line: typed calls over the
 //! daemon's socket or ssh, and campaigns of many trials.
 //!
-//! [`test`] has guards that heal when they are dropped.
+//! [`hosts`] cuts on several hosts at one instant. [`test`] has guards that heal when they are dropped.
 //!
 //! A partition whose owner is the connection lives as long as the [`Client`] that applied it.
 
 pub mod campaign;
 mod client;
+pub mod hosts;
 pub mod process_group;
 pub mod test;
 mod transport;

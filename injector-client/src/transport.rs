@@ -31,21 +31,49 @@ pub enum Address {
 
 /// Why the environment names no daemon.
 #[derive(Debug, thiserror::Error)]
-#[error("INJECTOR_HOST: {0}")]
-pub struct AddressError(#[from] SshHostError);
+pub enum AddressError {
+    /// It names something else.
+    #[error("INJECTOR_HOST: {0}")]
+    NotAHost(#[from] SshHostError),
+    /// It names several, and one is wanted.
+    #[error(
+        "INJECTOR_HOST names {0} hosts, and this asks one daemon; name one, or use injector_client::hosts"
+    )]
+    Several(usize),
+}
 
 impl Address {
     /// The daemon that `INJECTOR_HOST` (by ssh) or `INJECTOR_SOCKET` names; without either the usual socket here.
     ///
     /// # Errors
-    /// `INJECTOR_HOST` is not a host.
+    /// `INJECTOR_HOST` is not a host, or names several.
     pub fn from_environment() -> Result<Self, AddressError> {
+        let mut all = Self::all_from_environment()?;
+        match all.len() {
+            1 => Ok(all.remove(0)),
+            several => Err(AddressError::Several(several)),
+        }
+    }
+
+    /// The daemons that `INJECTOR_HOST` names, separated by commas; without it the one of [`Address::from_environment`].
+    ///
+    /// # Errors
+    /// `INJECTOR_HOST` has something that is not a host.
+    pub fn all_from_environment() -> Result<Vec<Self>, AddressError> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let socket = variable("INJECTOR_SOCKET").map(PathBuf::from);
-        match variable("INJECTOR_HOST") {
-            Some(host) => Ok(Self::Ssh { host: host.to_string_lossy().parse()?, socket }),
-            None => Ok(Self::Socket(socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)))),
-        }
+        let Some(hosts) = variable("INJECTOR_HOST") else {
+            return Ok(vec![Self::Socket(socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)))]);
+        };
+        let hosts = hosts.to_string_lossy();
+        let hosts =
+            hosts.split(',').map(|host| Ok(Self::Ssh { host: host.parse()?, socket: socket.clone() }));
+        hosts.collect()
+    }
+
+    /// The daemon with the usual socket on a host that ssh reaches.
+    pub fn ssh(host: SshHost) -> Self {
+        Self::Ssh { host, socket: None }
     }
 }
 

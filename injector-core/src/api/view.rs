@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::coverage::{CoverageSummary, ExitView, LinkCoverageView, NameView};
-use super::request::{PartitionRequest, StartAt};
+use super::request::{Owner, PartitionRequest, StartAt};
 use super::warning::Warning;
 use crate::clock::{HostClock, MonoNs, Span, WallNs};
 use crate::model::{EndpointProbe, NamedLink, PeerName, ProbeRules, Ready, Shape};
@@ -64,11 +64,14 @@ pub struct HealAnswer<T> {
 
 /// `POST /v1/partitions/{name}/enable`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "an object that may have `at`")]
+#[serde(deny_unknown_fields, expecting = "an object that may have `at` and `owner`")]
 pub struct EnableRequest {
     /// When; without it at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<StartAt>,
+    /// Who keeps it alive from now on; without it who did so while it was prepared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
 }
 
 /// `POST /v1/marks`.

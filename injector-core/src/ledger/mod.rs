@@ -290,6 +290,11 @@ impl<T> Ledger<T> {
         Changed { answer: Ok(effective), effects }
     }
 
+    /// Gives a partition another owner, whose end its caller heals it at, or none.
+    pub fn set_owner(&mut self, generation: u32, owner: Option<u64>) {
+        self.life_mut(generation).owner = owner;
+    }
+
     /// Undoes a preparation: the partition was never there.
     pub fn undo<P: DataPlane>(&mut self, plane: &mut P, generation: u32) -> Vec<Effect> {
         let mut effects = Vec::new();

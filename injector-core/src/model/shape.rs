@@ -138,6 +138,41 @@ pub enum Shape<P = Selector> {
     Preset(String),
 }
 
+impl<P> Shape<P> {
+    /// The same shape with something else in each peer's place.
+    pub fn map<Q: Ord>(self, of: impl Fn(P) -> Q) -> Shape<Q> {
+        let list = |peers: Vec<P>| peers.into_iter().map(&of).collect::<Vec<Q>>();
+        let lists = |groups: Vec<Vec<P>>| groups.into_iter().map(list).collect();
+        let draw = |Draw { among }| Draw { among: among.map(list) };
+        match self {
+            Self::Isolate(group) => Shape::Isolate(list(group)),
+            Self::Split(groups) => Shape::Split(lists(groups)),
+            Self::Between(groups) => Shape::Between(lists(groups)),
+            Self::Halves(nothing) => Shape::Halves(nothing),
+            Self::RandomHalves(among) => Shape::RandomHalves(draw(among)),
+            Self::RandomGroups(DrawGroups { groups, among }) => {
+                Shape::RandomGroups(DrawGroups { groups, among: among.map(list) })
+            }
+            Self::RandomNode(among) => Shape::RandomNode(draw(among)),
+            Self::Random(DrawPeers { peers, among }) => {
+                Shape::Random(DrawPeers { peers, among: among.map(list) })
+            }
+            Self::Minority(among) => Shape::Minority(draw(among)),
+            Self::MinorityThird(among) => Shape::MinorityThird(draw(among)),
+            Self::MajoritiesRing(among) => Shape::MajoritiesRing(draw(among)),
+            Self::Bridge(Bridge { via }) => Shape::Bridge(Bridge { via: of(via) }),
+            Self::Links(links) => {
+                let link = |NamedLink { src, dst }| NamedLink { src: of(src), dst: of(dst) };
+                Shape::Links(links.into_iter().map(link).collect())
+            }
+            Self::Grudge(grudge) => {
+                Shape::Grudge(grudge.into_iter().map(|(dst, srcs)| (of(dst), list(srcs))).collect())
+            }
+            Self::Preset(name) => Shape::Preset(name),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +205,7 @@ mod tests {
             assert_eq!(serde_json::to_string(&asked).unwrap(), json);
             let resolved: Shape<PeerName> = serde_json::from_str(json).unwrap();
             assert_eq!(serde_json::to_string(&resolved).unwrap(), json);
+            assert_eq!(resolved.map(Selector::from), asked);
         }
     }
 

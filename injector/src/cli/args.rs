@@ -51,25 +51,49 @@ pub struct Common {
         hide_env_values = true
     )]
     pub socket: Option<PathBuf>,
-    /// The daemon's host, reached by ssh, as in `ssh://user@host`
+    /// The daemon's host, reached by ssh, as in `ssh://user@host`; several, repeated or separated by commas, are cut at one
+    /// instant
     #[arg(
         long,
         global = true,
         help_heading = "Options of every command",
         value_name = "HOST",
         env = "INJECTOR_HOST",
+        value_delimiter = ',',
         hide_env_values = true
     )]
-    pub host: Option<SshHost>,
+    pub host: Vec<SshHost>,
+    /// Set where several hosts are asked, each by a value of its own: which of them an answer is from.
+    #[arg(skip)]
+    pub one_of_several: Option<String>,
 }
 
 impl Common {
-    /// Where the daemon is.
+    /// Where the one daemon is.
     pub fn address(&self) -> Address {
-        match &self.host {
-            Some(host) => Address::Ssh { host: host.clone(), socket: self.socket.clone() },
+        debug_assert!(self.host.len() < 2, "commands that ask one daemon refuse several hosts");
+        match self.host.first() {
+            Some(host) => self.address_of(host),
             None => Address::Socket(self.socket_path()),
         }
+    }
+
+    fn address_of(&self, host: &SshHost) -> Address {
+        Address::Ssh { host: host.clone(), socket: self.socket.clone() }
+    }
+
+    /// Where the daemons of all hosts are.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.host.iter().map(|host| self.address_of(host)).collect()
+    }
+
+    /// The same options for each of several hosts.
+    pub fn each_host(&self) -> impl Iterator<Item = Self> {
+        self.host.iter().map(|host| Self {
+            host: vec![host.clone()],
+            one_of_several: Some(host.to_string()),
+            ..self.clone()
+        })
     }
 
     /// The socket on this host.
@@ -297,7 +321,7 @@ pub struct Heal {
 }
 
 /// `status`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Status {
     /// Show it again each second
     #[arg(long)]
@@ -305,7 +329,7 @@ pub struct Status {
 }
 
 /// `timeline`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Timeline {
     /// Go on with what comes
     #[arg(long)]
@@ -316,7 +340,7 @@ pub struct Timeline {
 }
 
 /// `mark`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Mark {
     /// The text
     #[arg(required = true)]
@@ -324,7 +348,7 @@ pub struct Mark {
 }
 
 /// `wait`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Wait {
     /// The partition; optional if only one is unfinished
     pub name: Option<String>,

@@ -14,7 +14,7 @@ use injector_core::config::Config;
 use injector_core::containers::ContainerStates;
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
-    if common.host.is_some() {
+    if !common.host.is_empty() {
         return Err(Failure::usage(
             "doctor looks at this host; run it there (`ssh HOST sudo injector doctor`)",
         ));

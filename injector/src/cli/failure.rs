@@ -32,6 +32,12 @@ impl Exit {
     /// `with` failed by itself, not its command.
     pub const WITH_FAILED: Self = Self(125);
 
+    /// The worse of two, which is the larger number.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+
     /// The exit code of an outcome.
     pub fn of(outcome: Outcome) -> Self {
         match outcome {
@@ -139,14 +145,22 @@ pub(super) fn report(common: &Common, failure: &Failure) {
 
 /// What a failure says on standard error.
 pub(super) fn failure_line(common: &Common, failure: &Failure) -> String {
-    if common.json { json_line(failure) } else { format!("injector: {}\n", clean(&failure.message)) }
+    let host = common.one_of_several.as_ref();
+    if common.json {
+        return json_line(failure, host.map(ToString::to_string).as_deref());
+    }
+    let host = host.map(|host| format!("{host}: ")).unwrap_or_default();
+    format!("injector: {host}{}\n", clean(&failure.message))
 }
 
-/// The same with `--json`: `{"exit": …, "error": …}`, and what [`Failure::details`] has.
-pub(super) fn json_line(failure: &Failure) -> String {
+/// The same with `--json`: `{"exit": …, "error": …}`, the host where several are asked, and what [`Failure::details`] has.
+pub(super) fn json_line(failure: &Failure, host: Option<&str>) -> String {
     let mut report = serde_json::json!({ "exit": failure.exit.0, "error": failure.message });
     for (key, value) in failure.details.iter().filter_map(|details| details.as_object()).flatten() {
         report[key] = value.clone();
+    }
+    if let Some(host) = host {
+        report["host"] = host.into();
     }
     format!("{}\n", clean(&report.to_string()))
 }

@@ -25,7 +25,7 @@ use injector_core::figures::counted;
 const SCHEMA: &str = "/usr/share/injector/lab.schema.json";
 
 pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
-    if common.host.is_some() {
+    if !common.host.is_empty() {
         return Err(Failure::usage("init looks at this host; run it there (`ssh HOST sudo injector init`)"));
     }
     let is_printed = args.out == Path::new("-");

@@ -17,6 +17,7 @@ mod dial_stdio;
 mod doctor;
 pub mod failure;
 mod heal;
+mod hosts;
 pub mod human;
 mod init;
 mod mark;
@@ -67,7 +68,7 @@ fn print(error: &clap::Error) -> ExitCode {
     if own.any(|argument| argument == "--json") {
         let text = error.render().to_string();
         let failure = Failure::usage(text.trim().trim_start_matches("error: "));
-        let _ = std::io::stderr().write_all(failure::json_line(&failure).as_bytes());
+        let _ = std::io::stderr().write_all(failure::json_line(&failure, None).as_bytes());
     } else {
         let _ = error.print();
     }
@@ -94,6 +95,10 @@ fn heed_size_limits() {
 }
 
 fn run(common: &Common, command: Command) -> Result<Exit, Failure> {
+    hosts::all_are_read(common)?;
+    if common.host.len() > 1 {
+        return hosts::run(common, command);
+    }
     match command {
         Command::Start(args) => start::run(common, &args),
         Command::Stop(args) => block_on(stop::run(common, &args)),

@@ -14,16 +14,35 @@ pub(super) fn show(
     value: &impl Serialize,
     text: impl FnOnce() -> String,
 ) -> Result<Reader, Failure> {
-    print(&if common.json { to_json(value)? } else { text() })
+    print(&match &common.one_of_several {
+        None if common.json => to_json(value)?,
+        None => text(),
+        Some(host) if common.json => line_of(host, value)?,
+        Some(host) => format!("{}{}", heading(host), text()),
+    })
+}
+
+/// What precedes the answer of one of several hosts.
+pub(super) fn heading(host: &str) -> String {
+    format!("== {host}\n")
+}
+
+/// The answer of one of several hosts as JSON, on one line.
+pub(super) fn line_of(host: &str, answer: &impl Serialize) -> Result<String, Failure> {
+    let line = serde_json::to_string(&serde_json::json!({ "host": host, "answer": answer }));
+    line.map(|line| line + "\n").map_err(not_json)
 }
 
 /// A value as JSON, one line after the other.
 pub(super) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| {
-        Failure::new(Exit::UNDECIDED, format!("the answer can't be written as JSON: {error}"))
-    })?;
+    let mut text = serde_json::to_string_pretty(value).map_err(not_json)?;
     text.push('\n');
     Ok(text)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+fn not_json(error: serde_json::Error) -> Failure {
+    Failure::new(Exit::UNDECIDED, format!("the answer can't be written as JSON: {error}"))
 }
 
 /// Whether somebody still reads our standard output.

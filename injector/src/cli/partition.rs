@@ -31,8 +31,8 @@ pub(super) async fn run(common: &Common, args: Partition) -> Result<Exit, Failur
 
 /// A request that lacks only the daemon's clock.
 pub(super) struct Asked {
-    name: String,
-    request: PartitionRequest,
+    pub name: String,
+    pub request: PartitionRequest,
     at: Option<At>,
 }
 
@@ -119,21 +119,13 @@ pub(super) fn describe(view: &PartitionView) -> String {
     text
 }
 
+/// How many links of each kind are named.
+const SHOWN: usize = 12;
+
 fn links(text: &mut String, view: &PartitionView) {
-    const SHOWN: usize = 12;
-    let (links, not_here, coverage) =
-        (list(view.links.as_ref()), list(view.not_here.as_ref()), list(view.coverage.as_ref()));
-    let names: Vec<String> =
-        links.iter().take(SHOWN).map(|link| format!("{}→{}", link.src, link.dst)).collect();
-    let _ = match (&view.links, view.totals.links.saturating_sub(names.len())) {
-        (None, _) => writeln!(text, "  links  {}, too many to be listed", view.totals.links),
-        (Some(_), 0) => writeln!(text, "  links  {}: {}", view.totals.links, names.join(" ")),
-        (Some(_), more) => {
-            let names = names.join(" ");
-            writeln!(text, "  links  {}: {names} and {more} more (--json lists them)", view.totals.links)
-        }
-    };
+    let _ = writeln!(text, "  links  {}", counted_links(view));
     let _ = writeln!(text, "  traffic {}", view.request.traffic.describe());
+    let not_here = list(view.not_here.as_ref());
     if let Some(seed) = view.seed {
         let _ = writeln!(text, "  seed   {seed}");
     }
@@ -143,6 +135,25 @@ fn links(text: &mut String, view: &PartitionView) {
     } else if view.totals.not_here > 0 {
         let _ = writeln!(text, "  not here {}", view.totals.not_here);
     }
+    doubts(text, view);
+}
+
+/// How many links it has, and which.
+pub(super) fn counted_links(view: &PartitionView) -> String {
+    let links = list(view.links.as_ref());
+    let names: Vec<String> =
+        links.iter().take(SHOWN).map(|link| format!("{}→{}", link.src, link.dst)).collect();
+    let (count, names) = (view.totals.links, names.join(" "));
+    match (&view.links, count.saturating_sub(SHOWN)) {
+        (None, _) => format!("{count}, too many to be listed"),
+        (Some(_), 0) => format!("{count}: {names}"),
+        (Some(_), more) => format!("{count}: {names} and {more} more (--json lists them)"),
+    }
+}
+
+/// The links that are not known to be covered, and the warnings.
+pub(super) fn doubts(text: &mut String, view: &PartitionView) {
+    let coverage = list(view.coverage.as_ref());
     if view.coverage.is_none() {
         let _ = writeln!(text, "  more links than can be listed are not covered or unknown");
     }

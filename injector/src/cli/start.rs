@@ -32,7 +32,7 @@ const LOG_VARIABLE: &str = "INJECTOR_LOG";
 const PANICKED: Exit = Exit(101);
 
 pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
-    if common.host.is_some() {
+    if !common.host.is_empty() {
         return Err(Failure::usage("start runs the daemon on this host; leave out --host"));
     }
     let lacking = rights::lacking_for_a_start();

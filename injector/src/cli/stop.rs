@@ -16,7 +16,7 @@ use injector_client::Client;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
-    if common.host.is_some() {
+    if !common.host.is_empty() {
         return Err(Failure::usage(
             "stop ends the daemon of this host; run it there (`ssh HOST sudo injector stop`)",
         ));

@@ -3,21 +3,26 @@
 use super::args::{Common, Timeline};
 use super::failure::{Exit, Failure};
 use super::human::{wall, word};
-use super::output::{Reader, print};
+use super::output::{Reader, heading, line_of, print};
 use injector_client::Client;
 use injector_core::api::{Event, EventKind};
 use injector_core::figures::counted;
 
 pub(super) async fn run(common: &Common, args: Timeline) -> Result<Exit, Failure> {
     let mut events = Client::open(&common.address()).await?.events(args.since, args.follow).await?;
+    if let Some(host) = common.one_of_several.as_ref().filter(|_| !common.json) {
+        print(&heading(host))?;
+    }
     while let Some(event) = events.next().await {
         let event = event?;
-        let text = if common.json {
-            let json = serde_json::to_string(&event)
-                .map_err(|error| Failure::new(Exit::UNDECIDED, error.to_string()))?;
-            format!("{json}\n")
-        } else {
-            line(&event)
+        let text = match &common.one_of_several {
+            Some(host) if common.json => line_of(host, &event)?,
+            None if common.json => {
+                let json = serde_json::to_string(&event)
+                    .map_err(|error| Failure::new(Exit::UNDECIDED, error.to_string()))?;
+                format!("{json}\n")
+            }
+            _ => line(&event),
         };
         if print(&text)? == Reader::Gone {
             break;

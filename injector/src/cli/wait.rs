@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{Common, Wait};
 use super::failure::{Exit, Failure};
+use super::hosts::limit::{answered, connected};
 use super::output::show;
 use super::render_record;
 use injector_client::{Client, trial};
@@ -24,14 +25,15 @@ pub(super) async fn run(common: &Common, args: Wait) -> Result<Exit, Failure> {
         return healthy(common, args.timeout.unwrap_or(HEALTHY)).await;
     }
     let begun = Instant::now();
-    let mut client = Client::open(&common.address()).await?;
+    let mut client = connected(common).await?;
     let (name, mut generation) = match args.name {
         Some(name) => (name, None),
-        None => only_unfinished(&mut client).await?,
+        None => only_unfinished(common, &mut client).await?,
     };
     loop {
         let left = args.timeout.map(|timeout| timeout.0.saturating_sub(begun.elapsed()));
-        let record = client.recovery(&name, generation, left.map_or(SLICE, |left| left.min(SLICE))).await?;
+        let slice = left.map_or(SLICE, |left| left.min(SLICE));
+        let record = answered(common, slice, client.recovery(&name, generation, slice)).await?;
         // The name may be reused while we wait.
         generation = Some(record.generation);
         if !record.is_final && record.outcome.is_none() && left.is_none_or(|left| !left.is_zero()) {
@@ -45,9 +47,9 @@ pub(super) async fn run(common: &Common, args: Wait) -> Result<Exit, Failure> {
 /// Waits until every required endpoint is healthy.
 async fn healthy(common: &Common, timeout: Span) -> Result<Exit, Failure> {
     let begun = Instant::now();
-    let mut client = Client::open(&common.address()).await?;
+    let mut client = connected(common).await?;
     loop {
-        let status = client.status().await?;
+        let status = answered(common, Duration::ZERO, client.status()).await?;
         if !status.endpoints.iter().any(|endpoint| endpoint.required) {
             return Err(Failure::usage("the daemon's config has no required endpoint to wait for"));
         }
@@ -64,8 +66,8 @@ async fn healthy(common: &Common, timeout: Span) -> Result<Exit, Failure> {
     }
 }
 
-async fn only_unfinished(client: &mut Client) -> Result<(String, Option<u32>), Failure> {
-    let partitions = client.partitions().await?;
+async fn only_unfinished(common: &Common, client: &mut Client) -> Result<(String, Option<u32>), Failure> {
+    let partitions = answered(common, Duration::ZERO, client.partitions()).await?;
     let mut open: Vec<_> =
         partitions.into_iter().filter(|view| view.state != PartitionState::Closed).collect();
     match open.len() {

@@ -14,7 +14,8 @@ use crate::datapath::DatapathError;
 use crate::fault;
 use crate::server::command::{Origin, PutMode};
 use injector_core::api::{
-    Code, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning, WarningCode,
+    Code, EnableRequest, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning,
+    WarningCode,
 };
 use injector_core::clock::{MonoNs, WallOffset};
 use injector_core::config::LONGEST_DEADLINE;
@@ -199,7 +200,7 @@ impl State {
         }
         let draft = Draft {
             name: name.to_owned(),
-            owner: (request.owner == Owner::Connection).then_some(whose.connection.0),
+            owner: owned_by(request.owner, whose),
             request_id: request.request_id.clone(),
             links: resolved.links,
             length: request.for_.unwrap_or(self.config.max_for),
@@ -278,7 +279,12 @@ impl State {
         Ok(generation)
     }
 
-    pub(super) async fn enable(&mut self, name: &str, at: Option<StartAt>) -> Answer<PartitionView> {
+    pub(super) async fn enable(
+        &mut self,
+        name: &str,
+        EnableRequest { at, owner }: EnableRequest,
+        whose: Origin,
+    ) -> Answer<PartitionView> {
         let partition = self.newest(name)?;
         if partition.life.state != PartitionState::Prepared {
             return Err(Problem::new(
@@ -295,6 +301,10 @@ impl State {
         let start = at.map(|at| self.start(at)).transpose()?;
         self.experiment(generation).warnings.extend(warnings);
         self.commit(generation, start)?;
+        if let Some(owner) = owner {
+            self.ledger.set_owner(generation, owned_by(owner, whose));
+            self.experiment(generation).request.owner = owner;
+        }
         Ok(self.view(generation, None))
     }
 
@@ -392,6 +402,11 @@ impl State {
         self.carry_out(effects);
         self.refresh_rate();
     }
+}
+
+/// The connection whose end heals a partition, if one does.
+fn owned_by(owner: Owner, whose: Origin) -> Option<u64> {
+    (owner == Owner::Connection).then_some(whose.connection.0)
 }
 
 fn data_plane(error: &DatapathError) -> Problem {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
 use crate::server::command::{IsGone, Origin, PutMode, Reply};
-use injector_core::api::{Code, PartitionRequest, PartitionView, Problem, StartAt, role_words};
+use injector_core::api::{Code, EnableRequest, PartitionRequest, PartitionView, Problem, role_words};
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 use injector_core::model::Shape;
@@ -105,7 +105,8 @@ pub enum Effective {
     /// `POST /v1/partitions/{name}/enable`.
     Enable {
         name: String,
-        at: Option<StartAt>,
+        request: EnableRequest,
+        whose: Origin,
         reply: Reply<Answer<PartitionView>>,
         /// When it was sent.
         sent_at: Option<MonoNs>,

@@ -204,8 +204,8 @@ impl State {
             Command::Metrics(reply) => drop(reply.send(Box::new(self.reading()))),
             // A client that is gone by now would not know what it has cut.
             Command::Enable { reply, .. } if reply.is_closed() => {}
-            Command::Enable { name, at, reply } => {
-                let answer = self.enable(&name, at).await;
+            Command::Enable { name, request, whose, reply } => {
+                let answer = self.enable(&name, request, whose).await;
                 if let Err(Ok(undelivered)) = reply.send(answer) {
                     self.withdraw_undelivered(undelivered.generation);
                 }

@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use injector_core::api::{
-    EndpointAnswer, Event, Healed, PartitionRequest, PartitionView, ProbeView, Problem, RecoveryRecord,
-    StartAt, Status,
+    EnableRequest, EndpointAnswer, Event, Healed, PartitionRequest, PartitionView, ProbeView, Problem,
+    RecoveryRecord, Status,
 };
 use injector_core::clock::MonoNs;
 use injector_core::metrics::Reading;
@@ -125,8 +125,10 @@ pub enum Command {
     Enable {
         /// The partition's name.
         name: String,
-        /// The start of the cut; `None` is now.
-        at: Option<StartAt>,
+        /// The start of the cut, and the partition's owner from then on.
+        request: EnableRequest,
+        /// The caller.
+        whose: Origin,
         /// The view after it took effect.
         reply: Reply<Result<PartitionView, Problem>>,
     },

@@ -295,18 +295,20 @@ fn reported(budget: &Budget, view: PartitionView) -> Result<Response, ProblemRes
 async fn enable(
     State(handle): State<Handle>,
     Extension(budget): Extension<Budget>,
+    Extension(whose): Extension<Origin>,
     Extension(conduct): Extension<Conduct>,
     Name(name): Name,
     _: Params<NoQuery>,
-    OptionalJson(EnableRequest { at }): OptionalJson<EnableRequest>,
+    OptionalJson(request): OptionalJson<EnableRequest>,
 ) -> Result<Response, ProblemResponse> {
     if conduct.is_gone() {
         return Err(no_reply().into());
     }
-    reported(
-        &budget,
-        ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Enable { name, at, reply }).await??,
-    )
+    if request.owner == Some(Owner::Connection) {
+        conduct.owns_a_partition();
+    }
+    let command = |reply| Command::Enable { name, request, whose, reply };
+    reported(&budget, ask(&handle, &budget, ANSWER_TIMEOUT, command).await??)
 }
 
 /// The client closed the connection after its request: nobody would know what was cut. Nobody reads this either.

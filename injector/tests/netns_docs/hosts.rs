@@ -7,6 +7,8 @@ use std::process::Command;
 
 use injector_lab::{CLIENT, Lab, PATIENCE, Quorum};
 
+use rustix::process::Pid;
+
 use crate::page;
 use crate::sshd::{self, Sshd};
 
@@ -58,6 +60,18 @@ impl Hosts {
             .status();
         assert!(waited.unwrap().success(), "{host} is not healthy");
         self.sshd.start(&self.lab, host, &socket);
+    }
+
+    /// The socket of a host's daemon.
+    pub fn socket(&self, host: &str) -> &Path {
+        let at = self.lab.peer_names().iter().position(|name| name == host).unwrap();
+        &self.sockets[at]
+    }
+
+    /// The process of a host's sshd.
+    pub fn sshd(&self, host: &str) -> Pid {
+        let at = self.lab.peer_names().iter().position(|name| name == host).unwrap();
+        self.sshd.pid(at)
     }
 
     /// A script that runs ssh, to which the hosts' names say where they are.

@@ -10,6 +10,7 @@
 
 injector_lab::group!(waits);
 
+#[expect(dead_code, reason = "each test program uses a part")]
 mod hosts;
 #[path = "../netns_containers/located.rs"]
 mod located;

@@ -7,6 +7,7 @@ mod cluster;
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 mod scenario;
+#[expect(dead_code, reason = "each test program uses a part")]
 mod sshd;
 mod suite;
 

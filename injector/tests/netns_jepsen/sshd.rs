@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use injector_lab::{CLIENT, Lab};
+use rustix::process::Pid;
 
 pub const PORT: u16 = 2222;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -140,6 +141,11 @@ impl Sshd {
         }
         let netns = lab.netns(CLIENT);
         ["ip", "netns", "exec", &netns].iter().chain(&words).map(|word| (*word).to_owned()).collect()
+    }
+
+    /// The process of the one that was started at this place, from 0.
+    pub fn pid(&self, at: usize) -> Pid {
+        Pid::from_child(&self.children[at])
     }
 
     fn log(&self, node: &str) -> String {

@@ -56,12 +56,18 @@ Examples:
   injector partition isolate @leader --name p --for 5s
   injector partition split n1,n2 n3 --scope tcp/5122 --dry-run
   injector partition links n1:n2 --loss 30% --for 1m
-  injector partition random 2 --among n1,n2,n3 --seed 7 --at +10s --for 5s";
+  injector partition random 2 --among n1,n2,n3 --seed 7 --at +10s --for 5s
+  injector partition isolate n1 --for 5s --host ssh://root@n1,ssh://root@n2
+
+With several hosts, all prepare, then all cut at one instant, or none does.";
 
 pub(super) const HEAL: &str = "\
 Examples:
   injector heal p
-  injector heal --all";
+  injector heal --all
+  injector --host ssh://root@n1,ssh://root@n2 heal --all
+
+With several hosts, all are asked at once, and a host that does not answer holds up no other one.";
 
 pub(super) const STATUS: &str = "\
 Examples:

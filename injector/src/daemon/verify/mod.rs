@@ -19,7 +19,7 @@ use super::partition::{Experiment, Partition, named, shortened};
 use super::request::{Asked, Effective, ReturnedSink};
 use super::state::State;
 use crate::server::command::{Command, PutMode};
-use injector_core::api::{PartitionRequest, PartitionState, Warning, WarningCode};
+use injector_core::api::{EnableRequest, PartitionRequest, PartitionState, Warning, WarningCode};
 use injector_core::clock::MonoNs;
 use injector_core::ledger::Life;
 use injector_core::model::Link;
@@ -69,7 +69,7 @@ impl State {
                 let is_new = self.known(name, &request).ok()?.is_none();
                 is_new.then(|| wanted.resolution.resolved.links.clone())
             }
-            Effective::Enable { name, at: None, .. } => {
+            Effective::Enable { name, request: EnableRequest { at: None, .. }, .. } => {
                 let Partition { life, experiment } = self.newest(name).ok()?;
                 let request = &experiment.request;
                 let is_wanted = life.state == PartitionState::Prepared
@@ -91,8 +91,8 @@ impl State {
                 self.resolve(wanted.asked, sink);
             }
             Effective::Apply(wanted) => self.apply(*wanted).await,
-            Effective::Enable { name, at, reply, sent_at } => {
-                self.command(Command::Enable { name, at, reply }, sent_at).await;
+            Effective::Enable { name, request, whose, reply, sent_at } => {
+                self.command(Command::Enable { name, request, whose, reply }, sent_at).await;
             }
         }
     }
