@@ -23,11 +23,14 @@ const LONG: &str = "INJECTOR_LONG";
 pub const LONG_MINUTES: u32 = 5;
 
 /// Names the groups of a test program, in its root file: `kernels` for what `cargo xtask vm` runs on another kernel, `timed`
-/// for what measures times that an emulated machine can't keep, `waits` for tests of minutes in which little is computed.
-/// `cargo xtask` reads it from the source.
+/// for what measures times that an emulated machine can't keep, `waits` for tests that wait for most of their time. `cargo
+/// xtask` reads it from the source.
 #[macro_export]
 macro_rules! group {
-    ($(kernels)? $(timed)? $(waits)?) => {};
+    (@kernels) => {};
+    (@timed) => {};
+    (@waits) => {};
+    ($($group:ident),+) => { $($crate::group!(@$group);)+ };
 }
 
 /// The needs of a test. The attribute [`crate::needs`] makes this value; `cargo xtask test` reads the same

@@ -1,5 +1,7 @@
 //! `interfaces: auto` follows peers that come later, or move. Needs root.
 
+injector_lab::group!(waits);
+
 #[path = "support/host_lab.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod host_lab;

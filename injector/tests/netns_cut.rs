@@ -1,6 +1,6 @@
 //! Cut and heal by the real daemon: what passes, what does not, and what is left when the daemon is gone.
 
-injector_lab::group!(kernels);
+injector_lab::group!(kernels, waits);
 
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]

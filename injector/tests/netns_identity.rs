@@ -1,5 +1,7 @@
 //! A peer is more than the addresses that the config lists: what else it sends from is cut too, and no innocent is.
 
+injector_lab::group!(waits);
+
 #[path = "support/host_lab.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod host_lab;

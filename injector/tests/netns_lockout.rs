@@ -1,6 +1,8 @@
 //! What users of this host can do to keep others, or the daemon, out: nothing. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+injector_lab::group!(waits);
+
 #[path = "support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;

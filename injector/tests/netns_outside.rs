@@ -2,6 +2,8 @@
 //! cut in force without it. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+injector_lab::group!(waits);
+
 #[path = "support/stopped_thread.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod stopped_thread;

@@ -1,6 +1,8 @@
 //! A namespace's thread that is held up: the daemon answers all the same. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+injector_lab::group!(waits);
+
 #[path = "support/stopped_thread.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod stopped_thread;
