@@ -40,7 +40,7 @@ pub struct Sources<'a> {
 
 /// The addresses that the config does not list and that homes hold, as [`Identity`] has them.
 #[derive(Default)]
-struct Held {
+struct Unlisted {
     held: BTreeMap<IpAddr, PeerId>,
     private: BTreeMap<IpAddr, PeerId>,
     shared: BTreeMap<IpAddr, Option<PeerId>>,
@@ -49,7 +49,7 @@ struct Held {
 /// Names the ends.
 pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
     let (macs, doubled) = sources.macs();
-    let Held { held, private, shared } = sources.held();
+    let Unlisted { held, private, shared } = sources.unlisted();
     let peers = sources.traits(&macs);
     let mut identity = Identity {
         ports: BTreeMap::new(),
@@ -207,7 +207,7 @@ impl<'a> Sources<'a> {
     }
 
     /// The addresses of devices that the config does not list.
-    fn held(&self) -> Held {
+    fn unlisted(&self) -> Unlisted {
         let mut holders: BTreeMap<IpAddr, Vec<(Option<PeerId>, Spot<'a>)>> = BTreeMap::new();
         for (at, space) in self.namespaces.iter().enumerate() {
             for (index, address) in &space.facts.addresses {
@@ -217,7 +217,7 @@ impl<'a> Sources<'a> {
             }
         }
         holders.retain(|address, _| self.config.owner(*address).is_none() && !self.is_vip(*address));
-        let mut found = Held::default();
+        let mut found = Unlisted::default();
         for (address, holders) in holders {
             let all: BTreeSet<Option<PeerId>> = holders.iter().map(|(peer, _)| *peer).collect();
             let peers: Vec<PeerId> = all.iter().copied().flatten().collect();
