@@ -82,7 +82,8 @@ fn under(lab: &Arc<Lab>, attack: &Attack, time: Duration) -> (u64, Measured) {
     let mut attackers = Attackers::default();
     let setting = (attack.prepare)(lab, &mut attackers);
     let scene = Scene::begin(lab, setting, &mut attackers);
-    let measured = measure(scene.daemon.socket(), scene.daemon.pid(), time);
+    let is_enough = || attackers.done() >= attack.least;
+    let measured = measure(scene.daemon.socket(), scene.daemon.pid(), time, is_enough);
     let done = attackers.done();
     assert_cuts(&scene);
     attackers.stop();
@@ -90,7 +91,7 @@ fn under(lab: &Arc<Lab>, attack: &Attack, time: Duration) -> (u64, Measured) {
 }
 
 #[test]
-#[needs(root, alone, minutes = 1)]
+#[needs(root, alone, minutes = 2)]
 fn under_every_attack_a_polite_client_is_answered_soon_and_memory_is_bounded() {
     let seconds = std::env::var("INJECTOR_ATTACK_SECONDS").ok();
     let time = seconds.as_ref().map_or(Duration::from_millis(700), |seconds| {
@@ -125,7 +126,8 @@ fn under_every_attack_a_polite_client_is_answered_soon_and_memory_is_bounded() {
     }
     writeln!(
         table,
-        "\nA call is a cut, a status or a heal of a polite client, on a connection that stays open and on one for each call. Each attack has a daemon of its own."
+        "\nA call is a cut, a status or a heal of a polite client, on a connection that stays open and on one for each call. Each attack has a daemon of its own. Without the pages of its file it may take 52 MiB: a release build \
+         has some 12 MiB of those, and 64 in all; a debug build has 40."
     )
     .unwrap();
     if let Some(path) = std::env::var_os("INJECTOR_SOAK_RESULTS") {

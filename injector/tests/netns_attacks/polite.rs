@@ -40,14 +40,18 @@ fn round(name: &str, mut call: impl FnMut(&str, &str, &str) -> Duration, measure
     }
 }
 
-/// Cuts, asks and heals for so long, on a connection that stays open and on one for each call.
-pub fn measure(socket: &Path, pid: u32, time: Duration) -> Measured {
+/// Cuts, asks and heals for so long, and until there was enough of the attack, on a connection that stays open and on one for
+/// each call.
+pub fn measure(socket: &Path, pid: u32, time: Duration, is_enough: impl Fn() -> bool) -> Measured {
     let mut measured =
         Measured { calls: Times::default(), heals: Times::default(), count: 0, peak_kib: 0, own_kib: 0 };
     let mut kept = Line::open(socket);
     reset_peak(pid);
-    let end = Instant::now() + time;
-    while Instant::now() < end || measured.count < CALLS {
+    let begun = Instant::now();
+    while begun.elapsed() < time
+        || measured.count < CALLS
+        || (!is_enough() && begun.elapsed() < injector_lab::PATIENCE)
+    {
         round("kept", |method, path, body| kept.call(method, path, body).1, &mut measured);
         let fresh = |method: &str, path: &str, body: &str| {
             // Of two members who hold all places but those for root and for heals, a third one has the latter.
