@@ -1,8 +1,6 @@
 //! Which links pass hooks on all their paths, on real devices: what is not covered is refused with the line to add.
 //! Needs root.
 
-injector_lab::group!(waits);
-
 #[path = "support/covered.rs"]
 mod covered;
 #[path = "support/host_lab.rs"]
