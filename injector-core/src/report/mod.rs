@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::clock::Span;
-use crate::figures::{deadline, maybe_percent, maybe_time, percents, probability, wall};
+use crate::figures::{counted, deadline, maybe_percent, maybe_time, percents, probability, wall};
 use crate::run::Run;
 use crate::run::{ReadError, probes};
 use crate::stats::compare::{Comparison, MARGIN, compare as compare_trials};
@@ -284,8 +284,12 @@ fn compare_text(c: &Comparison) -> String {
     )
     .expect("writing to a String cannot fail");
     if c.unmatched > 0 {
-        writeln!(out, "\n{} trials of cuts that only one run has take no part.", c.unmatched)
-            .expect("writing to a String cannot fail");
+        writeln!(
+            out,
+            "\n{} of cuts that not both runs have decided take no part.",
+            counted(c.unmatched, "trial")
+        )
+        .expect("writing to a String cannot fail");
     }
     out.push('\n');
     out.push_str(crate::stats::dependence::ASSUMPTION);

@@ -12,6 +12,7 @@ use super::survival::{Curve, Observation};
 use super::trial::{Instant, Times, Trial, base};
 use super::{ALPHA, CONFIDENCE};
 use crate::api::ClusterOutage;
+use crate::figures::counted;
 
 /// The margin that is used if none is asked for: 5 points.
 pub const MARGIN: f64 = 0.05;
@@ -88,6 +89,47 @@ pub struct TimeTest {
     pub p_holm: Option<f64>,
 }
 
+/// What can't be compared, and so is not good: cuts that only one of the two has decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uncompared {
+    /// B's trials of cuts that A has not decided.
+    pub b_trials: u64,
+    /// Of these, beyond the deadline or not decided.
+    pub b_not_good: u64,
+    /// Decided trials of A whose shape B never made; a cut that B's draws or roles did not give is none of them.
+    pub a_not_made: u64,
+    /// The cuts of `b_not_good` and `a_not_made`.
+    pub cuts: Vec<String>,
+}
+
+impl Uncompared {
+    /// Why they leave the comparison open; `None` if all of them are harmless.
+    fn reason(&self) -> Option<String> {
+        let mut reasons = Vec::new();
+        if self.b_not_good > 0 {
+            reasons.push(format!(
+                "{} of B's {} trials of cuts that A has not decided are beyond the deadline or undecided",
+                self.b_not_good, self.b_trials
+            ));
+        }
+        if self.a_not_made > 0 {
+            reasons
+                .push(format!("{} of A's decided trials are of cuts that B has not made", self.a_not_made));
+        }
+        if reasons.is_empty() {
+            return None;
+        }
+        let mut cuts = self.cuts.iter().take(NAMED).cloned().collect::<Vec<_>>();
+        if let Some(more) = self.cuts.len().checked_sub(NAMED).filter(|&more| more > 0) {
+            cuts.push(format!("{more} more"));
+        }
+        Some(format!("{} ({}), and can't be compared", reasons.join(", and "), cuts.join(", ")))
+    }
+}
+
+/// The cuts that a sentence names.
+const NAMED: usize = 4;
+
 /// A comparison of B with A.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
@@ -103,15 +145,18 @@ pub struct Comparison {
     pub b: ArmFigures,
     /// By resolved shape.
     pub strata: Vec<StratumFigures>,
-    /// Decided trials of shapes that only one of the two has: they take no part.
+    /// Trials of cuts that not both have decided: they take no part in the test and the bound.
     pub unmatched: u64,
+    /// Which of them the worst case counts against B.
+    pub uncompared: Uncompared,
     /// The one-sided probability of B's failures if B were like A (exact, stratified).
     pub p_worse: Option<f64>,
     /// B's rate minus A's, over strata.
     pub difference: Option<f64>,
     /// Its one-sided 95 % upper bound.
     pub difference_upper95: Option<f64>,
-    /// The same bound if all of B's undecided trials had been beyond the deadline.
+    /// The same bound in the worst case for B: its undecided trials and cuts that it never made beyond the deadline, A's
+    /// undecided trials and cuts that A has not decided within it.
     pub difference_upper95_worst: Option<f64>,
     /// The margin.
     pub margin: f64,
@@ -141,16 +186,32 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
         })
         .collect();
     let strata: Vec<Stratum> = rows.iter().map(|(_, stratum)| *stratum).collect();
-    let unmatched = strata.iter().filter(|s| !s.compares()).map(|s| s.a.n + s.b.n).sum();
     let (p_worse, gap) = (exact_p(&strata), difference(&strata));
-    // What nobody could judge must not pass for good: a cluster that never comes back may look like that.
-    let worst: Vec<Stratum> = rows
-        .iter()
-        .map(|(shape, stratum)| {
-            let open = arms_b.get(*shape).map_or(0, |found| found.undetermined);
-            Stratum { b: Arm { beyond: stratum.b.beyond + open, n: stratum.b.n + open }, ..*stratum }
-        })
-        .collect();
+    let made_by_b: BTreeSet<&str> = b.iter().map(|trial| trial.request.as_str()).collect();
+    let mut worst = Vec::with_capacity(rows.len());
+    let (mut unmatched, mut uncompared) = (0, Uncompared::default());
+    for (shape, stratum) in &rows {
+        let [of_a, of_b] = [&arms_a, &arms_b].map(|arms| arms.get(*shape).copied().unwrap_or_default());
+        if !stratum.compares() {
+            unmatched += of_a.trials() + of_b.trials();
+        }
+        let not_made = a.iter().filter(|trial| {
+            trial.stratum == **shape
+                && !made_by_b.contains(trial.request.as_str())
+                && trial.beyond(&trial.cluster, Instant::Settled, deadline).is_some()
+        });
+        let not_made = if of_b.trials() == 0 { not_made.count() as u64 } else { 0 };
+        let not_good = if of_a.arm.n == 0 { of_b.arm.beyond + of_b.undetermined } else { 0 };
+        if of_a.arm.n == 0 {
+            uncompared.b_trials += of_b.trials();
+        }
+        uncompared.b_not_good += not_good;
+        uncompared.a_not_made += not_made;
+        if not_good + not_made > 0 {
+            uncompared.cuts.push(labels.get(shape.as_str()).map_or_else(String::new, ToString::to_string));
+        }
+        worst.push(worst_case(of_a, of_b, not_made));
+    }
     let worst = difference(&worst);
     let finding = match (p_worse, gap, worst) {
         (Some(p), _, _) if p <= ALPHA => Finding::Worse,
@@ -188,6 +249,7 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
             })
             .collect(),
         unmatched,
+        uncompared,
         p_worse,
         difference: gap.map(|gap| gap.estimate),
         difference_upper95: gap.map(|gap| gap.upper95),
@@ -219,6 +281,29 @@ struct Counted {
     arm: Arm,
     undetermined: u64,
     starved: u64,
+}
+
+impl Counted {
+    fn trials(self) -> u64 {
+        self.arm.n + self.undetermined
+    }
+}
+
+/// What a cut may be like at the worst for B. What nobody could judge must not pass for good: a cluster that never comes
+/// back may look like that. `not_made` are A's trials of a cut that B should have made and has not.
+fn worst_case(a: Counted, b: Counted, not_made: u64) -> Stratum {
+    let b = if b.trials() == 0 {
+        Arm { beyond: not_made, n: not_made }
+    } else {
+        Arm { beyond: b.arm.beyond + b.undetermined, n: b.trials() }
+    };
+    let a = if a.arm.n == 0 {
+        // Nothing is known of A there, so that A may be perfect; it weighs as much as B.
+        Arm { beyond: 0, n: a.trials().max(b.n) }
+    } else {
+        Arm { beyond: a.arm.beyond, n: a.trials() }
+    };
+    Stratum { a, b }
 }
 
 fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Counted> {
@@ -256,23 +341,32 @@ fn sentence(c: &Comparison) -> String {
     let (Some(p), Some(upper)) = (c.p_worse, c.difference_upper95) else {
         return format!("{seen}; no shape has decided trials in both, so nothing can be compared.");
     };
+    let because = c.uncompared.reason().map_or_else(String::new, |reason| format!("{reason}; "));
     let p = if p < 1e-4 { "p < 0.0001".to_owned() } else { format!("p = {p:.4}") };
     match c.finding {
         Finding::Worse => format!("B is worse: {seen} ({p}, one-sided)."),
         Finding::NotWorse => format!(
-            "B is not worse by {} or more: {seen}; the difference is below {} with 95 %.",
+            "B is not worse by {} or more: {seen}; the difference is below {} with 95 %{}.",
             points(c.margin),
-            points(upper)
+            points(upper),
+            match c.unmatched {
+                0 => String::new(),
+                n => format!("; {} of cuts that not both have decided take no part", counted(n, "trial")),
+            }
         ),
         Finding::Undecided if upper < c.margin => format!(
-            "Undecided: {seen}; by these the difference is below {} with 95 %, but the undecided trials of B could \
-             lift that to {}.",
+            "Undecided: {because}{seen}; by these the difference is below {} with 95 %, but {} could lift that to {}.",
             points(upper),
+            if because.is_empty() {
+                "the undecided trials"
+            } else {
+                "what can't be compared or is undecided"
+            },
             c.difference_upper95_worst.map_or_else(|| "any".to_owned(), points)
         ),
         Finding::Undecided => {
             let mut text = format!(
-                "Undecided: {seen} ({p}, one-sided); the difference may be as large as {}.",
+                "Undecided: {because}{seen} ({p}, one-sided); the difference may be as large as {}.",
                 points(upper)
             );
             let mut needs = Vec::new();
