@@ -12,7 +12,7 @@ use injector_core::clock::{Span, WallNs};
 use injector_core::model::Shape;
 use injector_core::report::{CompareOptions, ReportOptions, compare, report};
 use injector_core::run::Run;
-use injector_core::run::dir::{Campaign, NotMade, RunDir, RunDirError, SUMMARY};
+use injector_core::run::dir::{Campaign, NotMade, Progress, RunDir, RunDirError, SUMMARY, StopWhen};
 use injector_core::run::{self, read};
 use injector_core::stats::summary::Summary;
 use rand::{RngExt, SeedableRng};
@@ -87,7 +87,7 @@ fn a_campaign_that_was_given_up_is_not_decided_whatever_its_records_say() {
 #[test]
 fn a_complete_campaign_has_no_open_trial() {
     let folder = tempfile::tempdir().unwrap();
-    let dir = RunDir::create(folder.path(), &campaign(3)).unwrap();
+    let mut dir = RunDir::create(folder.path(), &campaign(3)).unwrap();
     dir.close().unwrap();
     dir.begin(Trial { index: 0, attempt: 1 }).unwrap();
     assert!(folder.path().join("open.json").exists());
@@ -129,6 +129,44 @@ fn the_trial_that_was_open_is_made_again() {
         (1, 2, Outcome::NotRecovered)
     );
     assert!(run.notes[0].contains("last attempt"), "{:?}", run.notes);
+}
+
+/// A cycle begins a trial before the record of the one before it: both were cut, and neither is made as that attempt again.
+#[test]
+fn every_trial_that_was_open_is_made_as_another_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let trial = |index, attempt| Trial { index, attempt };
+    let attempts = |progress: &Progress| [0, 1, 2].map(|trial| progress.next_attempt(trial));
+    let mut run = RunDir::create(folder.path(), &campaign(3)).unwrap();
+    run.begin(trial(0, 1)).unwrap();
+    run.begin(trial(1, 1)).unwrap();
+    drop(run);
+    let (mut run, progress) = RunDir::open(folder.path(), &campaign(3)).unwrap();
+    assert_eq!((attempts(&progress), &progress.open), ([2, 2, 1], &vec![trial(0, 1), trial(1, 1)]));
+    // A crash of the resumed campaign keeps what the first one had begun.
+    run.begin(trial(0, 2)).unwrap();
+    drop(run);
+    let (mut run, progress) = RunDir::open(folder.path(), &campaign(3)).unwrap();
+    assert_eq!(attempts(&progress), [3, 2, 1]);
+    // What has a record is not open any more, neither before nor after the next trial begins.
+    run.begin(trial(0, 3)).unwrap();
+    run.begin(trial(1, 2)).unwrap();
+    let mut whole = record(0, &Plant::recovered(SECOND));
+    whole.attempt = Some(3);
+    run.append(&whole).unwrap();
+    drop(run);
+    let (mut run, progress) = RunDir::open(folder.path(), &campaign(3)).unwrap();
+    assert_eq!(progress.open, [trial(1, 2)]);
+    run.begin(trial(2, 1)).unwrap();
+    let noted: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join("open.json")).unwrap()).unwrap();
+    let expected = serde_json::json!({"index": 2, "attempt": 1, "earlier": [{"index": 1, "attempt": 2}]});
+    assert_eq!(noted, expected);
+    drop(run);
+    // As older versions wrote it.
+    fs::write(folder.path().join("open.json"), "{\"index\": 2, \"attempt\": 4}").unwrap();
+    let (_, progress) = RunDir::open(folder.path(), &campaign(3)).unwrap();
+    assert_eq!(progress.next_attempt(2), 5);
 }
 
 /// Whatever byte a crash ends at, every whole record stays, and the campaign continues to exactly all trials.

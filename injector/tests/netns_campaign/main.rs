@@ -292,3 +292,31 @@ fn half_the_probe_rate_is_half_the_probes_and_less_load() {
     }
     panic!("processor time at the whole and at half the rate: {seen:?}");
 }
+
+/// After the first heal the second trial is noted as begun, and the first one has no record yet: both were cut.
+#[test]
+#[needs(root, example = "quorum")]
+fn a_cycle_that_dies_between_two_trials_makes_both_as_other_attempts() {
+    let lab = Lab::up(&Setup::default());
+    let campaign = ["isolate", "n1", "--hold", "1s", "--cycle", "500ms", "--trials", "4", "--seed", "3"];
+    let mut child = lab.measuring(&campaign).spawn().unwrap();
+    let is_second_begun = || {
+        let open = std::fs::read(lab.path("run/open.json")).unwrap_or_default();
+        serde_json::from_slice::<serde_json::Value>(&open).is_ok_and(|open| open["index"] == 1)
+    };
+    for _ in 0..3_000 {
+        if is_second_begun() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_second_begun(), "the second trial was not begun within 30 s");
+    assert_eq!(std::fs::read_to_string(lab.path("run/trials.jsonl")).unwrap(), "");
+    let (code, said) = lab.measure(&[&campaign[..], &["--resume"]].concat());
+    assert!([0, 2].contains(&code), "{said}");
+    let attempts: Vec<_> = lab.records().iter().map(|record| (record.trial, record.attempt)).collect();
+    let expected = [(0, 2), (1, 2), (2, 1), (3, 1)].map(|(trial, attempt)| (Some(trial), Some(attempt)));
+    assert_eq!(attempts, expected);
+}
