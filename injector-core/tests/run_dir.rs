@@ -553,3 +553,19 @@ fn another_bound_needs_the_probes() {
     let error = report(folder.path(), &options).unwrap_err().to_string();
     assert!(error.contains("has no probes of trial 0"), "{error}");
 }
+/// 3 of 100 are within the rate that is allowed, and 100 trials are still to be made.
+#[test]
+fn trials_do_not_fail_where_the_verdict_is_undecided() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = campaign(200);
+    settings.settings.gates.max_rate = 0.05;
+    let (path, xml) = (folder.path().join("run"), folder.path().join("junit.xml"));
+    let planted = [vec![Plant::recovered(SECOND); 97], vec![Plant::not_recovered(); 3]].concat();
+    write(&path, &settings, &planted, false);
+    let options = ReportOptions { junit: Some(xml.clone()), ..ReportOptions::default() };
+    assert_eq!(report(&path, &options).unwrap().verdict.exit_code, 2);
+    let xml = fs::read_to_string(xml).unwrap();
+    assert!(xml.contains("failures=\"0\"") && !xml.contains("<failure"), "{xml}");
+    assert!(xml.contains("name=\"verdict\"><skipped") && xml.contains("skipped=\"1\""), "{xml}");
+}
+
