@@ -10,6 +10,8 @@ use super::power::{POWER, trials_per_arm, trials_to_rule_out};
 use super::strata::{Arm, Stratum, difference, exact_p};
 use super::survival::{Curve, Observation};
 use super::trial::{Instant, Times, Trial, base};
+pub use super::uncompared::Uncompared;
+use super::uncompared::{Counted, Cut, Uncertain, not_made, uncertain};
 use super::{ALPHA, CONFIDENCE};
 use crate::api::ClusterOutage;
 use crate::figures::counted;
@@ -55,6 +57,15 @@ pub struct ArmFigures {
     pub undetermined: u64,
     /// Trials, decided or not, in which the host starved the instrument.
     pub starved: u64,
+    /// Trials, decided or not, whose cut is not proved.
+    pub unproved: u64,
+}
+
+impl ArmFigures {
+    /// Whether nothing shows that any of its cuts was in force: then its outcomes say nothing of them.
+    fn is_unproved(&self) -> bool {
+        self.unproved > 0 && self.unproved == self.n + self.undetermined
+    }
 }
 
 /// Both arms where the same links were cut.
@@ -88,47 +99,6 @@ pub struct TimeTest {
     /// The same after Holm, over all tests of this list.
     pub p_holm: Option<f64>,
 }
-
-/// What can't be compared, and so is not good: cuts that only one of the two has decided.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Uncompared {
-    /// B's trials of cuts that A has not decided.
-    pub b_trials: u64,
-    /// Of these, beyond the deadline or not decided.
-    pub b_not_good: u64,
-    /// Decided trials of A whose shape B never made; a cut that B's draws or roles did not give is none of them.
-    pub a_not_made: u64,
-    /// The cuts of `b_not_good` and `a_not_made`.
-    pub cuts: Vec<String>,
-}
-
-impl Uncompared {
-    /// Why they leave the comparison open; `None` if all of them are harmless.
-    fn reason(&self) -> Option<String> {
-        let mut reasons = Vec::new();
-        if self.b_not_good > 0 {
-            reasons.push(format!(
-                "{} of B's {} trials of cuts that A has not decided are beyond the deadline or undecided",
-                self.b_not_good, self.b_trials
-            ));
-        }
-        if self.a_not_made > 0 {
-            reasons
-                .push(format!("{} of A's decided trials are of cuts that B has not made", self.a_not_made));
-        }
-        if reasons.is_empty() {
-            return None;
-        }
-        let mut cuts = self.cuts.iter().take(NAMED).cloned().collect::<Vec<_>>();
-        if let Some(more) = self.cuts.len().checked_sub(NAMED).filter(|&more| more > 0) {
-            cuts.push(format!("{more} more"));
-        }
-        Some(format!("{} ({}), and can't be compared", reasons.join(", and "), cuts.join(", ")))
-    }
-}
-
-/// The cuts that a sentence names.
-const NAMED: usize = 4;
 
 /// A comparison of B with A.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -176,57 +146,27 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
     let labels: BTreeMap<&str, &str> =
         a.iter().chain(b).map(|trial| (trial.stratum.as_str(), trial.label.as_str())).collect();
     let shapes: BTreeSet<&String> = arms_a.keys().chain(arms_b.keys()).collect();
-    let rows: Vec<(&String, Stratum)> = shapes
+    let cuts: Vec<Cut<'_>> = shapes
         .into_iter()
-        .map(|shape| {
-            let arm = |arms: &BTreeMap<String, Counted>| {
-                arms.get(shape).map_or_else(Arm::default, |found| found.arm)
-            };
-            (shape, Stratum { a: arm(&arms_a), b: arm(&arms_b) })
+        .map(|stratum| Cut {
+            stratum,
+            label: labels.get(stratum.as_str()).copied().unwrap_or(stratum),
+            a: arms_a.get(stratum).copied().unwrap_or_default(),
+            b: arms_b.get(stratum).copied().unwrap_or_default(),
         })
         .collect();
-    let strata: Vec<Stratum> = rows.iter().map(|(_, stratum)| *stratum).collect();
+    let strata: Vec<Stratum> = cuts.iter().map(Cut::decided).collect();
     let (p_worse, gap) = (exact_p(&strata), difference(&strata));
-    let made_by_b: BTreeSet<&str> = b.iter().map(|trial| trial.request.as_str()).collect();
-    let mut worst = Vec::with_capacity(rows.len());
-    let (mut unmatched, mut uncompared) = (0, Uncompared::default());
-    for (shape, stratum) in &rows {
-        let [of_a, of_b] = [&arms_a, &arms_b].map(|arms| arms.get(*shape).copied().unwrap_or_default());
-        if !stratum.compares() {
-            unmatched += of_a.trials() + of_b.trials();
-        }
-        let not_made = a.iter().filter(|trial| {
-            trial.stratum == **shape
-                && !made_by_b.contains(trial.request.as_str())
-                && trial.beyond(&trial.cluster, Instant::Settled, deadline).is_some()
-        });
-        let not_made = if of_b.trials() == 0 { not_made.count() as u64 } else { 0 };
-        let not_good = if of_a.arm.n == 0 { of_b.arm.beyond + of_b.undetermined } else { 0 };
-        if of_a.arm.n == 0 {
-            uncompared.b_trials += of_b.trials();
-        }
-        uncompared.b_not_good += not_good;
-        uncompared.a_not_made += not_made;
-        if not_good + not_made > 0 {
-            uncompared.cuts.push(labels.get(shape.as_str()).map_or_else(String::new, ToString::to_string));
-        }
-        worst.push(worst_case(of_a, of_b, not_made));
-    }
+    let Uncertain { unmatched, uncompared, worst } = uncertain(&cuts, &not_made(a, b, deadline));
     let worst = difference(&worst);
+    let total = |arms: &BTreeMap<String, Counted>| arm_figures(arms.values().copied().sum());
+    let (total_a, total_b) = (total(&arms_a), total(&arms_b));
     let finding = match (p_worse, gap, worst) {
+        _ if total_a.is_unproved() || total_b.is_unproved() => Finding::Undecided,
         (Some(p), _, _) if p <= ALPHA => Finding::Worse,
         (_, Some(gap), Some(worst)) if gap.upper95.max(worst.upper95) < margin => Finding::NotWorse,
         _ => Finding::Undecided,
     };
-    let total = |arms: &BTreeMap<String, Counted>| {
-        let sum = arms.values().fold(Counted::default(), |x, y| Counted {
-            arm: Arm { beyond: x.arm.beyond + y.arm.beyond, n: x.arm.n + y.arm.n },
-            undetermined: x.undetermined + y.undetermined,
-            starved: x.starved + y.starved,
-        });
-        arm_figures(sum)
-    };
-    let (total_a, total_b) = (total(&arms_a), total(&arms_b));
     let (mut trials_to_show_worse, mut trials_to_rule_out_) = (None, None);
     if let (Finding::Undecided, Some(rate_a), Some(rate_b)) = (finding, total_a.rate, total_b.rate) {
         trials_to_show_worse = trials_per_arm(rate_a, rate_b, POWER);
@@ -238,14 +178,12 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
         deadline_ns,
         a: total_a,
         b: total_b,
-        strata: rows
+        strata: cuts
             .iter()
-            .map(|(shape, _)| StratumFigures {
-                shape: labels
-                    .get(shape.as_str())
-                    .map_or_else(|| (*shape).clone(), |label| (*label).to_owned()),
-                a: arm_figures(arms_a.get(*shape).copied().unwrap_or_default()),
-                b: arm_figures(arms_b.get(*shape).copied().unwrap_or_default()),
+            .map(|cut| StratumFigures {
+                shape: cut.label.to_owned(),
+                a: arm_figures(cut.a),
+                b: arm_figures(cut.b),
             })
             .collect(),
         unmatched,
@@ -264,7 +202,7 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
 }
 
 fn arm_figures(counted: Counted) -> ArmFigures {
-    let Counted { arm, undetermined, starved } = counted;
+    let Counted { arm, undetermined, starved, unproved } = counted;
     ArmFigures {
         n: arm.n,
         beyond_deadline: arm.beyond,
@@ -272,38 +210,8 @@ fn arm_figures(counted: Counted) -> ArmFigures {
         rate_ci95: clopper_pearson(arm.beyond, arm.n, CONFIDENCE),
         undetermined,
         starved,
+        unproved,
     }
-}
-
-/// The trials of one arm and shape.
-#[derive(Clone, Copy, Default)]
-struct Counted {
-    arm: Arm,
-    undetermined: u64,
-    starved: u64,
-}
-
-impl Counted {
-    fn trials(self) -> u64 {
-        self.arm.n + self.undetermined
-    }
-}
-
-/// What a cut may be like at the worst for B. What nobody could judge must not pass for good: a cluster that never comes
-/// back may look like that. `not_made` are A's trials of a cut that B should have made and has not.
-fn worst_case(a: Counted, b: Counted, not_made: u64) -> Stratum {
-    let b = if b.trials() == 0 {
-        Arm { beyond: not_made, n: not_made }
-    } else {
-        Arm { beyond: b.arm.beyond + b.undetermined, n: b.trials() }
-    };
-    let a = if a.arm.n == 0 {
-        // Nothing is known of A there, so that A may be perfect; it weighs as much as B.
-        Arm { beyond: 0, n: a.trials().max(b.n) }
-    } else {
-        Arm { beyond: a.arm.beyond, n: a.trials() }
-    };
-    Stratum { a, b }
 }
 
 fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Counted> {
@@ -311,6 +219,7 @@ fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Counted> {
     for trial in trials {
         let counted = arms.entry(trial.stratum.clone()).or_default();
         counted.starved += u64::from(trial.starved);
+        counted.unproved += u64::from(!trial.proved);
         match trial.beyond(&trial.cluster, Instant::Settled, deadline_ns) {
             Some(beyond) => {
                 counted.arm.n += 1;
@@ -338,6 +247,15 @@ fn sentence(c: &Comparison) -> String {
         c.a.n,
         undecided(&c.a)
     );
+    for (name, arm) in [("A", &c.a), ("B", &c.b)] {
+        if arm.is_unproved() {
+            return format!(
+                "Undecided: in none of {name}'s {} was the cut proved: it was not in force, or no packet was dropped on \
+                 its links; so nothing can be said. {seen}.",
+                counted(arm.unproved, "trial")
+            );
+        }
+    }
     let (Some(p), Some(upper)) = (c.p_worse, c.difference_upper95) else {
         return format!("{seen}; no shape has decided trials in both, so nothing can be compared.");
     };
