@@ -352,6 +352,7 @@ fn the_other_lines_of_a_run_directory() {
     let probe = |failure: Option<(FailureCode, &str)>| ProbeView {
         endpoint: "ingress@n1".to_owned(),
         scheduled_ns: at(0),
+        begun_ns: Some(at(1)),
         done_ns: at(900),
         error: failure.map(|(_, text)| text.to_owned()),
         code: failure.map(|(code, _)| code),
