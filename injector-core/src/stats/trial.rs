@@ -124,8 +124,9 @@ fn count(links: &[LinkRecord], is: impl Fn(&LinkRecord) -> bool) -> usize {
 pub const PHASES: [&str; 4] = ["silence", "reconnect", "return", "relapse"];
 
 impl Trial {
-    /// What `record` says, as trial `index`.
-    pub fn new(index: u64, record: &RecoveryRecord) -> Self {
+    /// What `record` says, as trial `index` of a campaign without cells; [`Settings::trial`](crate::run::settings::Settings::trial)
+    /// knows its cell, without which equal cuts would fall into two strata.
+    pub(crate) fn new(index: u64, record: &RecoveryRecord) -> Self {
         let from_heal = |at: Option<MonoNs>| {
             let heal = record.heal.as_ref()?;
             // Within the heal's own interval the time is 0; before it the stamp is not one of this heal.

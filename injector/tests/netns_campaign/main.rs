@@ -12,6 +12,7 @@ use std::time::Duration;
 use injector_core::api::{EndpointRecord, Outcome, RecoveryRecord};
 use injector_core::campaign::order::partition_seed;
 use injector_core::model::Shape;
+use injector_core::run::Run;
 use injector_core::stats::binomial::clopper_pearson;
 use injector_lab::needs;
 use lab::{Lab, Setup};
@@ -20,6 +21,12 @@ const SECOND: u64 = 1_000_000_000;
 
 fn endpoint<'a>(record: &'a RecoveryRecord, name: &str) -> &'a EndpointRecord {
     record.endpoints.iter().find(|endpoint| endpoint.name == name).unwrap()
+}
+
+/// The summary of the records in the run directory, as its file would have it.
+fn made_anew(lab: &Lab) -> serde_json::Value {
+    let summary = serde_json::to_vec(&Run::load(&lab.path("run")).unwrap().summary).unwrap();
+    serde_json::from_slice(&summary).unwrap()
 }
 
 #[test]
@@ -173,6 +180,7 @@ fn a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial() {
     let summary: serde_json::Value =
         serde_json::from_slice(&std::fs::read(lab.path("run/summary.json")).unwrap()).unwrap();
     assert_eq!(summary["trials"], 4);
+    assert_eq!(summary, made_anew(&lab), "trials from before and after the kills are of one campaign");
     let report = lab.run(&["report", lab.path("run").to_str().unwrap()]);
     assert!(report.status.success(), "{report:?}");
 }
