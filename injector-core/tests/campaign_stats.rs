@@ -32,8 +32,8 @@ fn fixed(plants: &[Plant]) -> Vec<Trial> {
     (0..).zip(plants).map(trial).collect()
 }
 
-fn of(isolated: &'static str, plant: Plant, n: usize) -> Vec<Plant> {
-    vec![Plant { isolated, ..plant }; n]
+fn of(isolated: &'static str, plant: &Plant, n: usize) -> Vec<Plant> {
+    vec![Plant { isolated, ..plant.clone() }; n]
 }
 
 fn summary(plants: &[Plant]) -> Summary {
@@ -181,18 +181,18 @@ fn a_fixed_fault_and_a_new_one() {
 #[test]
 fn a_cut_that_only_one_run_has_decided_is_not_good() {
     let good = || Plant::recovered(SECOND);
-    let both = [of("n1", good(), 50), of("n2", good(), 50)].concat();
-    let and = |isolated, plant: Plant, n| [both.clone(), of(isolated, plant, n)].concat();
+    let both = [of("n1", &good(), 50), of("n2", &good(), 50)].concat();
+    let and = |isolated, plant: &Plant, n| [both.clone(), of(isolated, plant, n)].concat();
     let unknown = || Plant::undecided(Outcome::Unknown);
     let failed = || Plant::undecided(Outcome::HarnessFailed);
     for asked in [trials, fixed] {
         for (a, b) in [
-            (both.clone(), and("n3", Plant::not_recovered(), 50)),
-            (and("n3", unknown(), 50), and("n3", Plant::not_recovered(), 50)),
+            (both.clone(), and("n3", &Plant::not_recovered(), 50)),
+            (and("n3", &unknown(), 50), and("n3", &Plant::not_recovered(), 50)),
             // One trial of A must not make B's fifty weigh as one.
-            (and("n3", unknown(), 1), and("n3", Plant::not_recovered(), 50)),
-            (both.clone(), and("n3", unknown(), 50)),
-            (both.clone(), and("n3", failed(), 50)),
+            (and("n3", &unknown(), 1), and("n3", &Plant::not_recovered(), 50)),
+            (both.clone(), and("n3", &unknown(), 50)),
+            (both.clone(), and("n3", &failed(), 50)),
         ] {
             let c = compare(&asked(&a), &asked(&b), 0.05);
             assert_eq!(c.finding, Finding::Undecided, "{c:?}");
@@ -208,7 +208,7 @@ fn a_cut_that_only_one_run_has_decided_is_not_good() {
             assert!(c.unmatched >= 50, "{c:?}");
         }
         // What B has beside A is good whatever A would have been, and a single failure is too little for the margin.
-        for b in [and("n3", good(), 10), and("n3", Plant::not_recovered(), 1)] {
+        for b in [and("n3", &good(), 10), and("n3", &Plant::not_recovered(), 1)] {
             let c = compare(&asked(&both), &asked(&b), 0.05);
             assert_eq!(c.finding, Finding::NotWorse, "{c:?}");
             assert!(c.sentence.contains("of cuts that not both have decided take no part"), "{}", c.sentence);
@@ -218,8 +218,8 @@ fn a_cut_that_only_one_run_has_decided_is_not_good() {
 
 #[test]
 fn a_cut_that_a_run_did_not_make_is_not_good_unless_a_draw_left_it_out() {
-    let both = [of("n1", Plant::recovered(SECOND), 50), of("n2", Plant::recovered(SECOND), 50)].concat();
-    let more = [both.clone(), of("n3", Plant::recovered(SECOND), 50)].concat();
+    let both = [of("n1", &Plant::recovered(SECOND), 50), of("n2", &Plant::recovered(SECOND), 50)].concat();
+    let more = [both.clone(), of("n3", &Plant::recovered(SECOND), 50)].concat();
     let c = compare(&fixed(&more), &fixed(&both), 0.05);
     assert_eq!((c.finding, c.uncompared.a_not_made), (Finding::Undecided, 50), "{c:?}");
     let reason =
@@ -232,9 +232,9 @@ fn a_cut_that_a_run_did_not_make_is_not_good_unless_a_draw_left_it_out() {
 /// What A could not judge may have been good.
 #[test]
 fn undecided_trials_of_a_do_not_help_b() {
-    let bad = |n| of("n1", Plant::not_recovered(), n);
-    let good = |n| of("n1", Plant::recovered(SECOND), n);
-    let holes = of("n1", Plant::undecided(Outcome::Unknown), 400);
+    let bad = |n| of("n1", &Plant::not_recovered(), n);
+    let good = |n| of("n1", &Plant::recovered(SECOND), n);
+    let holes = of("n1", &Plant::undecided(Outcome::Unknown), 400);
     let a = [bad(80), good(320), holes].concat();
     let b = [bad(70), good(330)].concat();
     let c = compare(&trials(&a), &trials(&b), 0.05);

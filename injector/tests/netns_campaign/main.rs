@@ -303,10 +303,10 @@ fn half_the_probe_rate_is_half_the_probes_and_less_load() {
 
 /// After the first heal the second trial is noted as begun, and the first one has no record yet: both were cut.
 #[test]
-#[needs(root, example = "quorum")]
+#[needs(root, alone, example = "quorum")]
 fn a_cycle_that_dies_between_two_trials_makes_both_as_other_attempts() {
     let lab = Lab::up(&Setup::default());
-    let campaign = ["isolate", "n1", "--hold", "1s", "--cycle", "500ms", "--trials", "4", "--seed", "3"];
+    let campaign = ["isolate", "n1", "--hold", "1s", "--cycle", "2s", "--trials", "4", "--seed", "3"];
     let mut child = lab.measuring(&campaign).spawn().unwrap();
     let is_second_begun = || {
         let open = std::fs::read(lab.path("run/open.json")).unwrap_or_default();
