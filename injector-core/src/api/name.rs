@@ -1,6 +1,6 @@
 //! Names of partitions: they are a part of a path.
 
-use super::{Code, Problem};
+use super::problem::{Code, Problem};
 
 /// The longest name.
 const LONGEST: usize = 64;

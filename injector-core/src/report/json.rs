@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Reservations;
+use super::reservations::Reservations;
 use crate::run::Run;
 use crate::stats::compare::Comparison;
 

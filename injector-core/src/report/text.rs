@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use super::Reservations;
-use super::reservations::trials;
+use super::reservations::{Reservations, trials};
 use super::table::Table;
 use crate::api::Outcome;
 use crate::figures::{counted, deadline, maybe_percent, maybe_time, outcome, percent, percents, times};

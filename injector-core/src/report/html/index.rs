@@ -6,8 +6,8 @@ use super::number::UNIT;
 use super::page::{Page, begin, end, section};
 use super::{axis, whisker, whisker_legend};
 use crate::figures::{self, counted, maybe_time, percents, times};
-use crate::report::Reservations;
 use crate::report::escape::script_json;
+use crate::report::reservations::Reservations;
 use crate::run::Run;
 
 /// Trials of a run that are drawn; of more every k-th is.

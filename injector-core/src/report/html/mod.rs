@@ -13,7 +13,7 @@ use std::fmt::Display;
 
 use self::page::{Page, begin, end, section};
 use self::place::Records;
-use super::Reservations;
+use super::reservations::Reservations;
 use super::text;
 use super::waited::waited;
 use crate::figures::{self, maybe_percent, maybe_time, percents, times};
