@@ -216,12 +216,12 @@ var legalName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // partitionPath is the path of a partition's calls. A name that the server would refuse could also mean another path.
 func partitionPath(name, rest string) (string, error) {
-	if !legalName.MatchString(name) {
+	if !legalName.MatchString(name) || name == "." || name == ".." {
 		return "", &Error{
 			Code:   CodeUsage,
 			Detail: fmt.Sprintf("%q can't be a partition's name", name),
 			Field:  "name",
-			Remedy: "use 1 to 64 letters, digits, dots, underscores and hyphens",
+			Remedy: "use 1 to 64 letters, digits, dots, underscores and hyphens, but not . or .. alone",
 		}
 	}
 	return "/partitions/" + name + rest, nil

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use injector_core::api::{
     Code, EnableRequest, EndpointAnswer, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest,
-    PartitionView, ProbeView, Problem, RecoveryRecord, Status,
+    PartitionView, ProbeView, Problem, RecoveryRecord, Status, partition_name,
 };
 use injector_core::clock::Span;
 
@@ -390,12 +390,7 @@ fn reason(error: &hyper::Error) -> String {
 
 /// Names go into the path as they are; one that the server would refuse could also mean another path.
 fn partition(name: &str, rest: &str) -> Result<String, Problem> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
-        return Err(Problem::new(Code::BadParameter, format!("\"{name}\" can't be a partition's name"))
-            .field("name")
-            .remedy("use 1 to 64 letters, digits, dots, underscores and hyphens"));
-    }
+    partition_name(name)?;
     Ok(format!("/v1/partitions/{name}{rest}"))
 }
 

@@ -4,6 +4,7 @@
 
 mod coverage;
 mod event;
+mod name;
 mod outage;
 mod problem;
 mod record;
@@ -17,6 +18,7 @@ pub use coverage::{
     Coverage, CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView,
 };
 pub use event::{ConfigOutcome, Event, EventKind, First};
+pub use name::partition_name;
 pub use outage::{ClusterOutage, FailOver, Outage};
 pub use problem::{Code, Problem};
 pub use record::{

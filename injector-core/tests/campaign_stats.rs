@@ -4,6 +4,7 @@
 mod synthetic;
 
 use injector_core::api::Outcome;
+use injector_core::model::Shape;
 use injector_core::stats::compare::{Finding, compare};
 use injector_core::stats::power::comparison_power;
 use injector_core::stats::sequential::Decision;
@@ -13,10 +14,26 @@ use injector_core::stats::trial::Trial;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use synthetic::{DEADLINE, Plant, SECOND, plants, record};
+use synthetic::{DEADLINE, Plant, SECOND, campaign, plants, record};
 
 fn trials(plants: &[Plant]) -> Vec<Trial> {
-    plants.iter().enumerate().map(|(at, plant)| Trial::new(at as u64, &record(at as u64, plant))).collect()
+    let settings = campaign(plants.len() as u64).settings;
+    (0..).zip(plants).map(|(at, plant)| settings.trial(at, &record(at, plant))).collect()
+}
+
+/// Trials of cuts that were asked for by name, not drawn.
+fn fixed(plants: &[Plant]) -> Vec<Trial> {
+    let settings = campaign(plants.len() as u64).settings;
+    let trial = |(at, plant): (u64, &Plant)| {
+        let mut record = record(at, plant);
+        record.shape.asked = Shape::Isolate(vec![plant.isolated.into()]);
+        settings.trial(at, &record)
+    };
+    (0..).zip(plants).map(trial).collect()
+}
+
+fn of(isolated: &'static str, plant: &Plant, n: usize) -> Vec<Plant> {
+    vec![Plant { isolated, ..plant.clone() }; n]
 }
 
 fn summary(plants: &[Plant]) -> Summary {
@@ -160,6 +177,70 @@ fn a_fixed_fault_and_a_new_one() {
     assert_eq!(compare(&trials(&holes), &good, 0.05).finding, Finding::NotWorse);
     let nothing = compare(&[], &good, 0.05);
     assert_eq!((nothing.finding, nothing.p_worse, nothing.a.rate), (Finding::Undecided, None, None));
+}
+
+#[test]
+fn a_cut_that_only_one_run_has_decided_is_not_good() {
+    let good = || Plant::recovered(SECOND);
+    let both = [of("n1", &good(), 50), of("n2", &good(), 50)].concat();
+    let and = |isolated, plant: &Plant, n| [both.clone(), of(isolated, plant, n)].concat();
+    let unknown = || Plant::undecided(Outcome::Unknown);
+    let failed = || Plant::undecided(Outcome::HarnessFailed);
+    for asked in [trials, fixed] {
+        for (a, b) in [
+            (both.clone(), and("n3", &Plant::not_recovered(), 50)),
+            (and("n3", &unknown(), 50), and("n3", &Plant::not_recovered(), 50)),
+            // One trial of A must not make B's fifty weigh as one.
+            (and("n3", &unknown(), 1), and("n3", &Plant::not_recovered(), 50)),
+            (both.clone(), and("n3", &unknown(), 50)),
+            (both.clone(), and("n3", &failed(), 50)),
+        ] {
+            let c = compare(&asked(&a), &asked(&b), 0.05);
+            assert_eq!(c.finding, Finding::Undecided, "{c:?}");
+            let reason = "Undecided: 50 of B's 50 trials of cuts that A has not decided are beyond the deadline or \
+                          undecided (isolate n3), and can't be compared; ";
+            assert!(c.sentence.starts_with(reason), "{}", c.sentence);
+            assert!(
+                c.sentence.contains("below 3.0 points") && c.sentence.contains("lift that to"),
+                "{}",
+                c.sentence
+            );
+            assert_eq!((c.uncompared.b_trials, c.uncompared.b_not_good), (50, 50));
+            assert!(c.unmatched >= 50, "{c:?}");
+        }
+        // What B has beside A is good whatever A would have been, and a single failure is too little for the margin.
+        for b in [and("n3", &good(), 10), and("n3", &Plant::not_recovered(), 1)] {
+            let c = compare(&asked(&both), &asked(&b), 0.05);
+            assert_eq!(c.finding, Finding::NotWorse, "{c:?}");
+            assert!(c.sentence.contains("of cuts that not both have decided take no part"), "{}", c.sentence);
+        }
+    }
+}
+
+#[test]
+fn a_cut_that_a_run_did_not_make_is_not_good_unless_a_draw_left_it_out() {
+    let both = [of("n1", &Plant::recovered(SECOND), 50), of("n2", &Plant::recovered(SECOND), 50)].concat();
+    let more = [both.clone(), of("n3", &Plant::recovered(SECOND), 50)].concat();
+    let c = compare(&fixed(&more), &fixed(&both), 0.05);
+    assert_eq!((c.finding, c.uncompared.a_not_made), (Finding::Undecided, 50), "{c:?}");
+    let reason =
+        "Undecided: 50 of A's decided trials are of cuts that B has not made (isolate n3), and can't";
+    assert!(c.sentence.starts_with(reason), "{}", c.sentence);
+    let drawn = compare(&trials(&more), &trials(&both), 0.05);
+    assert_eq!((drawn.finding, drawn.unmatched), (Finding::NotWorse, 50), "{drawn:?}");
+}
+
+/// What A could not judge may have been good.
+#[test]
+fn undecided_trials_of_a_do_not_help_b() {
+    let bad = |n| of("n1", &Plant::not_recovered(), n);
+    let good = |n| of("n1", &Plant::recovered(SECOND), n);
+    let holes = of("n1", &Plant::undecided(Outcome::Unknown), 400);
+    let a = [bad(80), good(320), holes].concat();
+    let b = [bad(70), good(330)].concat();
+    let c = compare(&trials(&a), &trials(&b), 0.05);
+    assert_eq!(c.finding, Finding::Undecided, "{c:?}");
+    assert_eq!(compare(&trials(&a[..400]), &trials(&b), 0.05).finding, Finding::NotWorse);
 }
 
 #[test]

@@ -476,3 +476,46 @@ fn the_exit_code_page_names_every_code() {
     assert!(codes.len() > 6, "{codes:?}");
     assert_named(&["docs/reference/exit-codes.md"], codes);
 }
+
+/// The last paragraph of the page has the codes of problems that do not become 64, each before its exit code.
+#[test]
+fn the_exit_code_page_names_every_problem_that_is_no_wrong_usage() {
+    let source = text("injector/src/cli/failure.rs");
+    let (_, arms) = source.split_once("match problem.code {").expect("the exit codes of problems");
+    let (arms, _) = arms.split_once("_ => Exit::USAGE").expect("the arm of all others");
+    let page = text("docs/reference/exit-codes.md");
+    let (_, last) = page.split_once("Problems of the API become 64, except for these:").expect("the list");
+    let mut pending = Vec::new();
+    let mut told = Vec::new();
+    for (code, exit) in last.split('`').skip(1).collect::<Vec<_>>().chunks(2).map(|pair| (pair[0], pair[1])) {
+        pending.push(code);
+        let number: String = exit.chars().filter(char::is_ascii_digit).collect();
+        if !number.is_empty() {
+            told.extend(pending.drain(..).map(|code| (code.to_owned(), number.clone())));
+        }
+    }
+    told.sort();
+    let exits = [("UNREACHABLE", "69"), ("NOT_PERMITTED", "77"), ("UNDECIDED", "2")];
+    let mut known = Vec::new();
+    for arm in arms.split(',').filter(|arm| arm.contains("=>")) {
+        let (codes, exit) = arm.split_once("=>").unwrap();
+        let (_, number) = exits.iter().find(|(name, _)| exit.contains(name)).expect("a known exit");
+        let codes = codes.split("Code::").skip(1).map(|rest| rest.trim_end_matches([' ', '\n', '|']));
+        known.extend(codes.map(|code| (kebab(code), (*number).to_owned())));
+    }
+    known.sort();
+    assert!(known.len() > 6, "{known:?}");
+    assert_eq!(told, known);
+}
+
+/// `NoFreeSlot` as `no-free-slot`.
+fn kebab(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push('-');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}

@@ -16,7 +16,8 @@ use injector_core::model::{
 };
 use injector_core::run::Run;
 use injector_core::run::dir::{
-    CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, NotMade, Settings, StopWhen, TrialProbes, Versions,
+    CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, NotMade, OpenTrials, Settings, StopWhen, TrialProbes,
+    Versions,
 };
 use injector_core::run::{Conduct, Hooks};
 use injector_core::sample::FailureCode;
@@ -351,6 +352,7 @@ fn the_other_lines_of_a_run_directory() {
     let probe = |failure: Option<(FailureCode, &str)>| ProbeView {
         endpoint: "ingress@n1".to_owned(),
         scheduled_ns: at(0),
+        begun_ns: Some(at(1)),
         done_ns: at(900),
         error: failure.map(|(_, text)| text.to_owned()),
         code: failure.map(|(code, _)| code),
@@ -368,7 +370,7 @@ fn the_other_lines_of_a_run_directory() {
             wall: WallNs(1_760_000_000_000_000_000),
             reason: "not healthy within 60s: ingress@n1: connect: connection refused".to_owned(),
         },
-        "open.json": Trial { index: 3, attempt: 2 },
+        "open.json": OpenTrials::new(Trial { index: 3, attempt: 2 }, vec![Trial { index: 2, attempt: 1 }]),
     });
     check(HERE, "run-lines.json", &lines);
 }

@@ -7,17 +7,17 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use injector_core::api::{Outcome, Trial};
+use injector_core::api::{Coverage, CoverageState, Outcome, RecoveryRecord, Trial};
 use injector_core::clock::{Span, WallNs};
 use injector_core::model::Shape;
-use injector_core::report::{CompareOptions, ReportOptions, compare, report};
+use injector_core::report::{CompareOptions, IndexOptions, ReportOptions, compare, index, report};
 use injector_core::run::Run;
-use injector_core::run::dir::{Campaign, NotMade, RunDir, RunDirError, SUMMARY};
+use injector_core::run::dir::{Campaign, NotMade, Progress, RunDir, RunDirError, SUMMARY, StopWhen};
 use injector_core::run::{self, read};
 use injector_core::stats::summary::Summary;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use synthetic::{Plant, SECOND, campaign, plants, probes, record, write};
+use synthetic::{Plant, SECOND, campaign, plants, probes, record, write, write_with};
 
 fn append_to(path: &Path, text: &str) {
     let before = fs::read_to_string(path).unwrap_or_default();
@@ -87,7 +87,7 @@ fn a_campaign_that_was_given_up_is_not_decided_whatever_its_records_say() {
 #[test]
 fn a_complete_campaign_has_no_open_trial() {
     let folder = tempfile::tempdir().unwrap();
-    let dir = RunDir::create(folder.path(), &campaign(3)).unwrap();
+    let mut dir = RunDir::create(folder.path(), &campaign(3)).unwrap();
     dir.close().unwrap();
     dir.begin(Trial { index: 0, attempt: 1 }).unwrap();
     assert!(folder.path().join("open.json").exists());
@@ -129,6 +129,44 @@ fn the_trial_that_was_open_is_made_again() {
         (1, 2, Outcome::NotRecovered)
     );
     assert!(run.notes[0].contains("last attempt"), "{:?}", run.notes);
+}
+
+/// A cycle begins a trial before the record of the one before it: both were cut, and neither is made as that attempt again.
+#[test]
+fn every_trial_that_was_open_is_made_as_another_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let trial = |index, attempt| Trial { index, attempt };
+    let attempts = |progress: &Progress| [0, 1, 2].map(|trial| progress.next_attempt(trial));
+    let mut run = RunDir::create(folder.path(), &campaign(3)).unwrap();
+    run.begin(trial(0, 1)).unwrap();
+    run.begin(trial(1, 1)).unwrap();
+    drop(run);
+    let (mut run, progress) = RunDir::open(folder.path(), &campaign(3)).unwrap();
+    assert_eq!((attempts(&progress), &progress.open), ([2, 2, 1], &vec![trial(0, 1), trial(1, 1)]));
+    // A crash of the resumed campaign keeps what the first one had begun.
+    run.begin(trial(0, 2)).unwrap();
+    drop(run);
+    let (mut run, progress) = RunDir::open(folder.path(), &campaign(3)).unwrap();
+    assert_eq!(attempts(&progress), [3, 2, 1]);
+    // What has a record is not open any more, neither before nor after the next trial begins.
+    run.begin(trial(0, 3)).unwrap();
+    run.begin(trial(1, 2)).unwrap();
+    let mut whole = record(0, &Plant::recovered(SECOND));
+    whole.attempt = Some(3);
+    run.append(&whole).unwrap();
+    drop(run);
+    let (mut run, progress) = RunDir::open(folder.path(), &campaign(3)).unwrap();
+    assert_eq!(progress.open, [trial(1, 2)]);
+    run.begin(trial(2, 1)).unwrap();
+    let noted: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join("open.json")).unwrap()).unwrap();
+    let expected = serde_json::json!({"index": 2, "attempt": 1, "earlier": [{"index": 1, "attempt": 2}]});
+    assert_eq!(noted, expected);
+    drop(run);
+    // As older versions wrote it.
+    fs::write(folder.path().join("open.json"), "{\"index\": 2, \"attempt\": 4}").unwrap();
+    let (_, progress) = RunDir::open(folder.path(), &campaign(3)).unwrap();
+    assert_eq!(progress.next_attempt(2), 5);
 }
 
 /// Whatever byte a crash ends at, every whole record stays, and the campaign continues to exactly all trials.
@@ -447,6 +485,92 @@ fn comparing_by_the_three_exit_codes() {
     assert_eq!(undecided.json["comparison"]["finding"], "undecided");
 }
 
+/// Links left out, links of unknown coverage, and one cut that nothing proves.
+fn doubtful(trial: u64, record: &mut RecoveryRecord) {
+    record.links[0].left_out = true;
+    record.links[1].coverage =
+        Some(Coverage { state: CoverageState::Unknown, reason: None, is_translated: false });
+    record.proved = trial != 0;
+}
+
+const LEFT_OPEN: [&str; 3] = [
+    "1 trial is of a cut that is not proved",
+    "Links of 90 trials are not covered and were left out on purpose",
+    "Coverage is unknown for links of 90 trials",
+];
+
+#[test]
+fn an_unproved_run_decides_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = written(folder.path(), "good", &campaign(90), 1, 0.0);
+    let unproved = |name: &str, beyond: f64| {
+        let path = folder.path().join(name);
+        write_with(&path, &campaign(90), &plants(90, 2, beyond), |_, record| record.proved = false);
+        path
+    };
+    let (quiet, bad) = (unproved("quiet", 0.0), unproved("bad", 0.3));
+    for (a, b, name) in [(&good, &quiet, "B"), (&good, &bad, "B"), (&quiet, &good, "A")] {
+        let made = compare(a, b, &CompareOptions::default()).unwrap();
+        assert_eq!(made.exit_code, 2, "{}", made.text);
+        let start = format!("Undecided: in none of {name}'s 90 trials was the cut proved");
+        assert!(made.text.starts_with(&start), "{}", made.text);
+    }
+}
+
+#[test]
+fn a_comparison_tells_what_the_verdicts_leave_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = written(folder.path(), "good", &campaign(90), 1, 0.0);
+    let b = folder.path().join("b");
+    write_with(&b, &campaign(90), &plants(90, 2, 0.0), doubtful);
+    let html = folder.path().join("page.html");
+    let options = CompareOptions { html: Some(html.clone()), ..CompareOptions::default() };
+    let made = compare(&good, &b, &options).unwrap();
+    assert_eq!(made.exit_code, 0, "{}", made.text);
+    let (head, _) = made.text.split_once("\n\n").unwrap();
+    let page = fs::read_to_string(html).unwrap();
+    for sentence in LEFT_OPEN.map(|sentence| format!("B: {sentence}")) {
+        assert!(head.contains(&sentence) && page.contains(&sentence), "{sentence} is missing in {head}");
+    }
+    assert!(!head.contains("A: "), "{head}");
+    let of_b = &made.json["reservations"]["b"];
+    assert_eq!(
+        (&of_b["unproved"], &of_b["left_out"], &of_b["unknown_coverage"]),
+        (&1.into(), &90.into(), &90.into())
+    );
+    let mut early = campaign(200);
+    early.settings.gates.stop_when = Some(StopWhen { p0: 0.01, p1: 0.05 });
+    let stopped = |name: &str, seed| {
+        let path = folder.path().join(name);
+        write(&path, &early, &plants(90, seed, 0.0), false);
+        path
+    };
+    let made = compare(&stopped("c", 3), &stopped("d", 4), &CompareOptions::default()).unwrap();
+    let nominal = "B: The campaign was stopped by what it found: its intervals are nominal.";
+    assert!(made.text.lines().take(3).any(|line| line == nominal), "{}", made.text);
+    assert_eq!(made.json["reservations"]["a"]["intervals"], "nominal");
+}
+
+#[test]
+fn the_head_of_a_report_tells_what_its_verdict_leaves_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    write_with(&run, &campaign(90), &plants(90, 2, 0.0), doubtful);
+    let page = folder.path().join("page.html");
+    let made = report(&run, &ReportOptions { html: Some(page.clone()), ..ReportOptions::default() }).unwrap();
+    let index_page = folder.path().join("index.html");
+    let options = IndexOptions { html: index_page.clone(), served_within: None };
+    let listed = index(std::slice::from_ref(&run), &options).unwrap().text;
+    let (head, _) = made.text.split_once("\n\n").unwrap();
+    let [page, index_page] = [page, index_page].map(|path| fs::read_to_string(path).unwrap());
+    for sentence in LEFT_OPEN {
+        assert!(head.contains(sentence) && listed.contains(sentence), "{sentence}: {head}");
+        assert_eq!((page.matches(sentence).count(), index_page.matches(sentence).count()), (1, 1));
+    }
+    let summary = &made.json["summary"];
+    assert_eq!((&summary["left_out"], &summary["unknown_coverage"]), (&90.into(), &90.into()));
+}
+
 #[test]
 fn one_cut_by_two_names_is_one_stratum() {
     let folder = tempfile::tempdir().unwrap();
@@ -466,6 +590,22 @@ fn one_cut_by_two_names_is_one_stratum() {
     assert_eq!((comparison.strata.len(), comparison.unmatched), (1, 0), "{}", made.text);
     assert_eq!(comparison.strata[0].shape, "isolate n1,n2");
     assert!(made.text.contains("The host starved the instrument in"), "{}", made.text);
+}
+
+/// 3 of 100 are within the rate that is allowed, and 100 trials are still to be made.
+#[test]
+fn trials_do_not_fail_where_the_verdict_is_undecided() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = campaign(200);
+    settings.settings.gates.max_rate = 0.05;
+    let (path, xml) = (folder.path().join("run"), folder.path().join("junit.xml"));
+    let planted = [vec![Plant::recovered(SECOND); 97], vec![Plant::not_recovered(); 3]].concat();
+    write(&path, &settings, &planted, false);
+    let options = ReportOptions { junit: Some(xml.clone()), ..ReportOptions::default() };
+    assert_eq!(report(&path, &options).unwrap().verdict.exit_code, 2);
+    let xml = fs::read_to_string(xml).unwrap();
+    assert!(xml.contains("failures=\"0\"") && !xml.contains("<failure"), "{xml}");
+    assert!(xml.contains("name=\"verdict\"><skipped") && xml.contains("skipped=\"1\""), "{xml}");
 }
 
 #[test]

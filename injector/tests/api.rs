@@ -64,6 +64,8 @@ fn bad_requests_are_problems_and_change_nothing() {
         ("PUT", "/v1/partitions/p", r#"{"shape":{"isolate":["n1"]},"loss":"x"}"#, 400, "bad-body", "30%"),
         ("PUT", "/v1/partitions/p?dryrun=true", PARTITION, 400, "bad-parameter", "dryrun"),
         ("PUT", "/v1/partitions/a%20b", PARTITION, 400, "bad-parameter", "a b"),
+        ("PUT", "/v1/partitions/.", PARTITION, 400, "bad-parameter", "not . or .. alone"),
+        ("PUT", "/v1/partitions/%2e%2e", PARTITION, 400, "bad-parameter", "not . or .. alone"),
         ("PUT", &long, PARTITION, 400, "bad-parameter", "1 to 64"),
         ("PUT", "/v1/partitions/p", &large, 413, "body-too-large", "1048576 bytes (1 MiB)"),
         ("POST", "/v1/status", "", 405, "wrong-method", "POST"),

@@ -169,8 +169,7 @@ impl Measure {
         } else {
             (RunDir::create(&options.out, &campaign)?, Progress::default())
         };
-        let (trials, _) =
-            read::trials(&options.out, |index, record, _| Ok(stats::trial::Trial::new(index, &record)))?;
+        let (trials, _) = read::trials(&options.out, |index, record, _| Ok(settings.trial(index, &record)))?;
         let mut measure =
             Self { runner, prefix: prefix(&options.out), dir, settings, conduct, progress, trials };
         measure.runner.heal_all_of(&measure.prefix).await?;

@@ -177,6 +177,9 @@ pub struct ProbeView {
     pub endpoint: String,
     /// When it was due.
     pub scheduled_ns: MonoNs,
+    /// When it was sent, from which its bound counts; left out in records of versions that did not store it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_ns: Option<MonoNs>,
     /// When its answer was complete, or it failed.
     pub done_ns: MonoNs,
     /// Why it failed, in words; `null` for a success.
@@ -192,6 +195,7 @@ impl ProbeView {
         Self {
             endpoint: endpoint.to_owned(),
             scheduled_ns: sample.scheduled,
+            begun_ns: Some(sample.begun),
             done_ns: sample.done,
             error: sample.failure.as_ref().map(|failure| failure.text.clone()),
             code: sample.failure.as_ref().map(|failure| failure.code),

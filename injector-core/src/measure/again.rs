@@ -8,7 +8,7 @@ use crate::model::{EndpointProbe, Ready};
 use crate::sample::{EndpointId, FailureCode, ProbeFailure, Sample};
 
 /// Judges a record again from all of its probes. An answer counts as served if it came within `served_within` of the
-/// instant at which its probe was due; `None` leaves the timeout as the bound. Where a setting or the heal is missing,
+/// instant at which its probe was sent, as while measuring; `None` leaves the timeout as the bound. Where a setting or the heal is missing,
 /// the answer is `None`.
 ///
 /// What probes do not say stays as it was recorded: the links, the host, a failure of the harness.
@@ -34,7 +34,8 @@ pub fn again(
         .enumerate()
         .map(|(at, probed)| {
             let own = probes.iter().filter(|probe| probe.endpoint == probed.endpoint);
-            let limit = served_within.map(|_| bound(probed));
+            // A probe's own timeout has been applied to it: an answer that came in time is read a little later.
+            let limit = Some(bound(probed)).filter(|limit| *limit < probed.rules.options.timeout);
             own.map(|probe| sample(EndpointId(at), probe, limit)).collect()
         })
         .collect();
@@ -99,21 +100,23 @@ pub fn again(
 }
 
 fn sample(endpoint: EndpointId, probe: &ProbeView, limit: Option<Span>) -> Sample {
+    // Of older records the sending is not known: they can be judged by a bound from the due time alone.
+    let begun = probe.begun_ns.unwrap_or(probe.scheduled_ns);
     let mut sample = Sample {
         endpoint,
         scheduled: probe.scheduled_ns,
-        begun: probe.scheduled_ns,
+        begun,
         done: probe.done_ns,
         failure: probe.failure(),
         source: None,
     };
     // The failure is known as soon as the bound is over.
     if let Some(limit) = limit
-        && sample.done > sample.scheduled + limit.0
+        && sample.done > begun + limit.0
     {
         let late = || ProbeFailure::new(FailureCode::Late, format!("no answer within {limit}"));
         sample.failure.get_or_insert_with(late);
-        sample.done = sample.scheduled + limit.0;
+        sample.done = begun + limit.0;
     }
     sample
 }

@@ -5,6 +5,7 @@ use crate::api::{LinkRecord, Outcome, RecoveryRecord, Uncovered};
 use crate::model::{Direction, Draw, NamedLink, Shape, Traffic};
 use crate::sample::{EndpointId, FailureCode, ProbeFailure, Sample};
 
+mod again;
 mod cluster;
 mod endpoint;
 mod outcome;

@@ -8,11 +8,11 @@ use crate::figures::{maybe_time, outcome};
 use crate::run::Run;
 use crate::stats::trial::Trial;
 
-/// The report of a run. A trial beyond the deadline fails only if the verdict does, so that a rate that is allowed
-/// does not break a build.
+/// The report of a run. A trial beyond the deadline fails only if the verdict does, so that neither a rate that is allowed nor
+/// a campaign that is not decided breaks a build.
 pub fn report(run: &Run) -> String {
     let s = &run.summary;
-    let tolerated = s.verdict.exit_code == 0;
+    let tolerated = s.verdict.exit_code != 1;
     let failing = |trial: &&Trial| trial.cluster.outcome == Outcome::NotRecovered && !tolerated;
     let failures = run.trials.iter().filter(failing).count() + usize::from(s.verdict.exit_code == 1);
     let skipped = s.outcomes.censored + s.outcomes.unknown + u64::from(s.verdict.exit_code == 2);

@@ -7,6 +7,7 @@ pub mod html;
 pub mod json;
 pub mod junit;
 mod outputs;
+mod reservations;
 pub mod table;
 pub mod text;
 mod waited;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::clock::Span;
-use crate::figures::{deadline, maybe_percent, maybe_time, percents, probability, wall};
+use crate::figures::{counted, deadline, maybe_percent, maybe_time, percents, probability, wall};
 use crate::run::Run;
 use crate::run::{ReadError, probes};
 use crate::stats::compare::{Comparison, MARGIN, compare as compare_trials};
@@ -26,6 +27,7 @@ use crate::stats::summary::Verdict;
 use html::index::Linked;
 use html::place::{Records, link};
 pub use outputs::OutputError;
+pub use reservations::Reservations;
 use table::Table;
 
 /// The files that a report writes beside its text.
@@ -184,6 +186,11 @@ pub fn index(directories: &[PathBuf], options: &IndexOptions) -> Result<Index, R
     }
     let mut text = String::new();
     table.write(&mut text);
+    for Linked { run, .. } in &linked {
+        for sentence in Reservations::of(&run.summary).sentences {
+            writeln!(text, "{}: {sentence}", run.path.display()).expect("writing to a String cannot fail");
+        }
+    }
     Ok(Index { text, json: Value::Array(linked.iter().map(|linked| json::report(&linked.run)).collect()) })
 }
 
@@ -212,11 +219,13 @@ pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Compared,
         return Ok(Compared { text, json, exit_code: 2, incomparable, comparison: None });
     }
     let comparison = compare_trials(&run_a.trials, &run_b.trials, options.margin);
+    let reservations = [&run_a, &run_b].map(|run| Reservations::of(&run.summary));
+    let left_open = left_open(&reservations);
     if let Some(path) = &options.html {
-        write_file(path, &html::compare::report(&run_a, &run_b, &comparison, &incomparable))?;
+        write_file(path, &html::compare::report(&run_a, &run_b, &comparison, &left_open, &incomparable))?;
     }
     let exit_code = comparison.finding.exit_code();
-    let mut text = compare_text(&comparison);
+    let mut text = compare_text(&comparison, &left_open);
     for difference in &incomparable {
         writeln!(text, "The runs differ in {difference}").expect("writing to a String cannot fail");
     }
@@ -245,12 +254,25 @@ pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Compared,
     for note in run_a.notes.iter().chain(&run_b.notes) {
         writeln!(text, "{note}").expect("writing to a String cannot fail");
     }
-    let json = json::compare(exit_code, &incomparable, Some(&comparison));
+    let json = json::compare(exit_code, &incomparable, Some((&comparison, &reservations)));
     Ok(Compared { text, json, exit_code, incomparable, comparison: Some(comparison) })
 }
 
-fn compare_text(c: &Comparison) -> String {
-    let mut out = format!("{}\n\nBeyond the deadline of {}\n", c.sentence, deadline(c.deadline_ns));
+/// What the verdicts of A and of B leave open, in sentences that name the run.
+fn left_open(runs: &[Reservations; 2]) -> Vec<String> {
+    let named = ["A", "B"].into_iter().zip(runs);
+    named
+        .flat_map(|(name, run)| run.sentences.iter().map(move |sentence| format!("{name}: {sentence}")))
+        .collect()
+}
+
+fn compare_text(c: &Comparison, left_open: &[String]) -> String {
+    let mut out = format!("{}\n", c.sentence);
+    for line in left_open {
+        writeln!(out, "{line}").expect("writing to a String cannot fail");
+    }
+    writeln!(out, "\nBeyond the deadline of {}", deadline(c.deadline_ns))
+        .expect("writing to a String cannot fail");
     let mut table = Table::new(["cut", "A", "rate", "95 %", "B", "rate", "95 %"]);
     let all = [("all".to_owned(), &c.a, &c.b)];
     for (name, a, b) in all.into_iter().chain(c.strata.iter().map(|s| (s.shape.clone(), &s.a, &s.b))) {
@@ -284,8 +306,12 @@ fn compare_text(c: &Comparison) -> String {
     )
     .expect("writing to a String cannot fail");
     if c.unmatched > 0 {
-        writeln!(out, "\n{} trials of cuts that only one run has take no part.", c.unmatched)
-            .expect("writing to a String cannot fail");
+        writeln!(
+            out,
+            "\n{} of cuts that not both runs have decided take no part.",
+            counted(c.unmatched, "trial")
+        )
+        .expect("writing to a String cannot fail");
     }
     out.push('\n');
     out.push_str(crate::stats::dependence::ASSUMPTION);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::reservations::{Reservations, trials};
 use super::table::Table;
 use crate::api::Outcome;
 use crate::figures::{counted, deadline, maybe_percent, maybe_time, outcome, percent, percents, times};
@@ -10,13 +11,15 @@ use crate::stats::mix::{Factor, Measured};
 use crate::stats::outages::{FailOvers, Spread};
 use crate::stats::sequential::Decision;
 use crate::stats::summary::{EndpointSeries, Figures, Series, ShapeSeries, Summary};
-use crate::stats::trial::Trial;
 
 /// The report of a run.
 pub fn report(run: &Run) -> String {
     let s = &run.summary;
     let mut out = String::new();
-    for line in [format!("{}", run.path.display()), s.verdict.sentence.clone(), String::new(), counts(s)] {
+    let mut head = vec![run.path.display().to_string(), s.verdict.sentence.clone()];
+    head.extend(Reservations::of(s).sentences);
+    head.extend([String::new(), counts(s)]);
+    for line in head {
         out.push_str(&line);
         out.push('\n');
     }
@@ -196,9 +199,6 @@ fn fail_overs(s: &Summary) -> Table {
 pub fn notes(run: &Run) -> Vec<String> {
     let s = &run.summary;
     let mut notes = vec![s.dependence.sentence.clone()];
-    if s.intervals == "nominal" {
-        notes.push("The campaign was stopped by what it found: its intervals are nominal.".to_owned());
-    }
     if let Some(test) = &s.sequential {
         let says = match test.decision {
             Decision::Undecided => "undecided",
@@ -223,7 +223,7 @@ pub fn notes(run: &Run) -> Vec<String> {
             s.power.trials_to_see_5_percent.map_or_else(String::new, |n| n.to_string()),
         ));
     }
-    notes.extend(cuts(run));
+    notes.extend(unfelt(run));
     let mut after: Vec<f64> = run
         .trials
         .iter()
@@ -274,49 +274,20 @@ pub fn notes(run: &Run) -> Vec<String> {
     notes
 }
 
-fn trials(n: u64) -> String {
-    if n == 1 { "1 trial is".to_owned() } else { format!("{n} trials are") }
-}
-
-/// The doubts that the cuts of a run leave: not felt, not proved, not covered.
-fn cuts(run: &Run) -> Vec<String> {
-    let s = &run.summary;
-    let mut notes = Vec::new();
+/// Recoveries that show nothing of a recovery.
+fn unfelt(run: &Run) -> Option<String> {
     let unfelt = run
         .trials
         .iter()
         .filter(|trial| trial.cluster.outcome == Outcome::Recovered && trial.cluster.impaired == Some(false));
     let unfelt = unfelt.count() as u64;
-    if unfelt > 0 {
-        let were = if unfelt == 1 { "recovered trial is of a cut" } else { "recovered trials are of cuts" };
-        notes.push(format!(
+    let were = if unfelt == 1 { "recovered trial is of a cut" } else { "recovered trials are of cuts" };
+    (unfelt > 0).then(|| {
+        format!(
             "{unfelt} {were} that no required endpoint felt: they count as recovered after 0, and show nothing of a \
              recovery. If they are many, probe what needs the links, or hold longer."
-        ));
-    }
-    if s.unproved > 0 {
-        notes.push(format!(
-            "{} of a cut that is not proved: it was not in force, or no packet was dropped on its links.",
-            trials(s.unproved)
-        ));
-    }
-    let with =
-        |links: fn(&Trial) -> usize| run.trials.iter().filter(move |trial| links(trial) > 0).count() as u64;
-    let (unknown, left_out) = (with(|trial| trial.unknown_links), with(|trial| trial.left_out_links));
-    if unknown > 0 {
-        notes.push(format!(
-            "Coverage is unknown for links of {}: all their known paths pass hooks, but not all devices of either peer \
-             are known.",
-            counted(unknown, "trial")
-        ));
-    }
-    if left_out > 0 {
-        notes.push(format!(
-            "Links of {} are not covered and were left out on purpose: they take no part in the verdict.",
-            counted(left_out, "trial")
-        ));
-    }
-    notes
+        )
+    })
 }
 
 /// Trials by outcome, in a line.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::error::ReadError;
 use super::file;
 pub use super::layout::{
-    CAMPAIGN, NOT_MADE, NotMade, OPEN, PROBES, PROBES_INDEX, SUMMARY, TRIALS, TrialProbes,
+    CAMPAIGN, NOT_MADE, NotMade, OPEN, OpenTrials, PROBES, PROBES_INDEX, SUMMARY, TRIALS, TrialProbes,
 };
 use super::read::{self, LastLineFault, Lines};
 pub use super::settings::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, Settings, StopWhen, Versions};
@@ -69,8 +69,9 @@ fn io_error<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Erro
 pub struct Progress {
     /// Trials with a record, and the attempt that counts.
     pub complete: BTreeMap<u64, u32>,
-    /// The trial that was begun and has no record: it is to be made again, as this attempt + 1.
-    pub open: Option<Trial>,
+    /// The trials that were begun and have no record: each is to be made again, as this attempt + 1. A cycle begins a trial
+    /// before the record of the one before it.
+    pub open: Vec<Trial>,
     /// The number of the torn last line of `trials.jsonl` that was dropped.
     pub torn_line: Option<u64>,
 }
@@ -78,7 +79,7 @@ pub struct Progress {
 impl Progress {
     /// The attempt with which a trial is to be made next: 1, or one more than those that were begun or recorded.
     pub fn next_attempt(&self, trial: u64) -> u32 {
-        let begun = self.open.filter(|open| open.index == trial).map(|open| open.attempt);
+        let begun = self.open.iter().filter(|open| open.index == trial).map(|open| open.attempt).max();
         self.complete.get(&trial).copied().max(begun).map_or(1, |attempt| attempt.saturating_add(1))
     }
 
@@ -93,6 +94,8 @@ impl Progress {
 pub struct RunDir {
     path: PathBuf,
     trials: File,
+    /// As in [`Progress::open`].
+    open: Vec<Trial>,
 }
 
 impl RunDir {
@@ -111,7 +114,7 @@ impl RunDir {
                 return Err(RunDirError::Exists(path.to_owned()));
             }
         }
-        let run = Self { path: path.to_owned(), trials: locked(path)? };
+        let run = Self { path: path.to_owned(), trials: locked(path)?, open: Vec::new() };
         run.replace(CAMPAIGN, &pretty(campaign))?;
         Ok(run)
     }
@@ -127,16 +130,17 @@ impl RunDir {
         if !differences.is_empty() {
             return Err(RunDirError::Changed { path: path.to_owned(), differences });
         }
-        let mut run = Self { path: path.to_owned(), trials: locked(path)? };
+        let mut run = Self { path: path.to_owned(), trials: locked(path)?, open: Vec::new() };
         let mut progress = run.recover_trials()?;
         run.recover_probes()?;
-        let last: Option<Trial> = match file::whole(&path.join(OPEN)) {
+        let noted: Option<OpenTrials> = match file::whole(&path.join(OPEN)) {
             Ok(text) => serde_json::from_slice(&text).ok(),
             Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error.into()),
         };
-        progress.open =
-            last.filter(|open| progress.complete.get(&open.index).is_none_or(|&a| a < open.attempt));
+        let is_open = |open: &Trial| progress.complete.get(&open.index).is_none_or(|&a| a < open.attempt);
+        run.open = noted.map(OpenTrials::all).into_iter().flatten().filter(is_open).collect();
+        progress.open.clone_from(&run.open);
         Ok((run, progress))
     }
 
@@ -146,8 +150,11 @@ impl RunDir {
     }
 
     /// Notes that a trial is about to be made, so that a crash during it is known afterwards.
-    pub fn begin(&self, trial: Trial) -> Result<(), RunDirError> {
-        self.replace(OPEN, &pretty(&trial))
+    pub fn begin(&mut self, trial: Trial) -> Result<(), RunDirError> {
+        self.open.retain(|open| open.index != trial.index);
+        self.replace(OPEN, &pretty(&OpenTrials::new(trial, self.open.clone())))?;
+        self.open.push(trial);
+        Ok(())
     }
 
     /// Notes why a trial was not made.
@@ -164,7 +171,10 @@ impl RunDir {
         line.push(b'\n');
         let path = self.path.join(TRIALS);
         self.trials.write_all(&line).map_err(io_error("append to", &path))?;
-        self.trials.sync_data().map_err(io_error("flush", &path))
+        self.trials.sync_data().map_err(io_error("flush", &path))?;
+        // Of the file it is left out when the next trial begins: until then its record says that it is not open.
+        self.open.retain(|open| record.trial != Some(open.index));
+        Ok(())
     }
 
     /// Appends a trial's probes. To be called before [`Self::append`], so that a record never lacks its probes.
@@ -191,7 +201,7 @@ impl RunDir {
         self.replace(SUMMARY, &pretty(summary))
     }
 
-    /// Removes the note of the trial that was begun last: every trial has its record, and none is to be made again.
+    /// Removes the note of the trials that were begun: every trial has its record, and none is to be made again.
     pub fn close(&self) -> Result<(), RunDirError> {
         let path = self.path.join(OPEN);
         match fs::remove_file(&path) {

@@ -229,7 +229,7 @@ impl Run {
     }
 
     /// Reads a run directory, with every record judged again from its probes: an answer counts as served if
-    /// it came within `served_within` of the instant at which its probe was due.
+    /// it came within `served_within` of the instant at which its probe was sent.
     pub fn load_within(path: &Path, served_within: Option<Span>) -> Result<Self, ReadError> {
         let campaign = read::campaign(path)?;
         let mut again = Reassessment::open(path, &campaign.settings, served_within)?;

@@ -10,8 +10,11 @@ use super::power::{POWER, trials_per_arm, trials_to_rule_out};
 use super::strata::{Arm, Stratum, difference, exact_p};
 use super::survival::{Curve, Observation};
 use super::trial::{Instant, Times, Trial, base};
+pub use super::uncompared::Uncompared;
+use super::uncompared::{Counted, Cut, Uncertain, not_made, uncertain};
 use super::{ALPHA, CONFIDENCE};
 use crate::api::ClusterOutage;
+use crate::figures::counted;
 
 /// The margin that is used if none is asked for: 5 points.
 pub const MARGIN: f64 = 0.05;
@@ -54,6 +57,15 @@ pub struct ArmFigures {
     pub undetermined: u64,
     /// Trials, decided or not, in which the host starved the instrument.
     pub starved: u64,
+    /// Trials, decided or not, whose cut is not proved.
+    pub unproved: u64,
+}
+
+impl ArmFigures {
+    /// Whether nothing shows that any of its cuts was in force: then its outcomes say nothing of them.
+    fn is_unproved(&self) -> bool {
+        self.unproved > 0 && self.unproved == self.n + self.undetermined
+    }
 }
 
 /// The figures of both arms where the same links were cut.
@@ -103,15 +115,18 @@ pub struct Comparison {
     pub b: ArmFigures,
     /// The figures by resolved shape.
     pub strata: Vec<StratumFigures>,
-    /// Decided trials of shapes that only one of the two has: they take no part.
+    /// Trials of cuts that not both have decided: they take no part in the test and the bound.
     pub unmatched: u64,
+    /// Which of them the worst case counts against B.
+    pub uncompared: Uncompared,
     /// The one-sided probability of B's failures if B were like A (exact, stratified).
     pub p_worse: Option<f64>,
     /// B's rate minus A's, over strata.
     pub difference: Option<f64>,
     /// Its one-sided 95 % upper bound.
     pub difference_upper95: Option<f64>,
-    /// `difference_upper95` if all of B's undecided trials had been beyond the deadline.
+    /// [`Self::difference_upper95`] in the worst case for B: its undecided trials and cuts that it never made beyond the deadline, A's
+    /// undecided trials and cuts that A has not decided within it.
     pub difference_upper95_worst: Option<f64>,
     /// The margin.
     pub margin: f64,
@@ -131,42 +146,27 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
     let labels: BTreeMap<&str, &str> =
         a.iter().chain(b).map(|trial| (trial.stratum.as_str(), trial.label.as_str())).collect();
     let shapes: BTreeSet<&String> = arms_a.keys().chain(arms_b.keys()).collect();
-    let rows: Vec<(&String, Stratum)> = shapes
+    let cuts: Vec<Cut<'_>> = shapes
         .into_iter()
-        .map(|shape| {
-            let arm = |arms: &BTreeMap<String, Counted>| {
-                arms.get(shape).map_or_else(Arm::default, |found| found.arm)
-            };
-            (shape, Stratum { a: arm(&arms_a), b: arm(&arms_b) })
+        .map(|stratum| Cut {
+            stratum,
+            label: labels.get(stratum.as_str()).copied().unwrap_or(stratum),
+            a: arms_a.get(stratum).copied().unwrap_or_default(),
+            b: arms_b.get(stratum).copied().unwrap_or_default(),
         })
         .collect();
-    let strata: Vec<Stratum> = rows.iter().map(|(_, stratum)| *stratum).collect();
-    let unmatched = strata.iter().filter(|s| !s.compares()).map(|s| s.a.n + s.b.n).sum();
+    let strata: Vec<Stratum> = cuts.iter().map(Cut::decided).collect();
     let (p_worse, gap) = (exact_p(&strata), difference(&strata));
-    // A trial that nobody could judge must not count as good: a cluster that never recovers may produce such
-    // trials.
-    let worst: Vec<Stratum> = rows
-        .iter()
-        .map(|(shape, stratum)| {
-            let open = arms_b.get(*shape).map_or(0, |found| found.undetermined);
-            Stratum { b: Arm { beyond: stratum.b.beyond + open, n: stratum.b.n + open }, ..*stratum }
-        })
-        .collect();
+    let Uncertain { unmatched, uncompared, worst } = uncertain(&cuts, &not_made(a, b, deadline));
     let worst = difference(&worst);
+    let total = |arms: &BTreeMap<String, Counted>| arm_figures(arms.values().copied().sum());
+    let (total_a, total_b) = (total(&arms_a), total(&arms_b));
     let finding = match (p_worse, gap, worst) {
+        _ if total_a.is_unproved() || total_b.is_unproved() => Finding::Undecided,
         (Some(p), _, _) if p <= ALPHA => Finding::Worse,
         (_, Some(gap), Some(worst)) if gap.upper95.max(worst.upper95) < margin => Finding::NotWorse,
         _ => Finding::Undecided,
     };
-    let total = |arms: &BTreeMap<String, Counted>| {
-        let sum = arms.values().fold(Counted::default(), |x, y| Counted {
-            arm: Arm { beyond: x.arm.beyond + y.arm.beyond, n: x.arm.n + y.arm.n },
-            undetermined: x.undetermined + y.undetermined,
-            starved: x.starved + y.starved,
-        });
-        arm_figures(sum)
-    };
-    let (total_a, total_b) = (total(&arms_a), total(&arms_b));
     let (mut trials_to_show_worse, mut trials_to_rule_out_) = (None, None);
     if let (Finding::Undecided, Some(rate_a), Some(rate_b)) = (finding, total_a.rate, total_b.rate) {
         trials_to_show_worse = trials_per_arm(rate_a, rate_b, POWER);
@@ -178,17 +178,16 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
         deadline_ns,
         a: total_a,
         b: total_b,
-        strata: rows
+        strata: cuts
             .iter()
-            .map(|(shape, _)| StratumFigures {
-                shape: labels
-                    .get(shape.as_str())
-                    .map_or_else(|| (*shape).clone(), |label| (*label).to_owned()),
-                a: arm_figures(arms_a.get(*shape).copied().unwrap_or_default()),
-                b: arm_figures(arms_b.get(*shape).copied().unwrap_or_default()),
+            .map(|cut| StratumFigures {
+                shape: cut.label.to_owned(),
+                a: arm_figures(cut.a),
+                b: arm_figures(cut.b),
             })
             .collect(),
         unmatched,
+        uncompared,
         p_worse,
         difference: gap.map(|gap| gap.estimate),
         difference_upper95: gap.map(|gap| gap.upper95),
@@ -203,7 +202,7 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
 }
 
 fn arm_figures(counted: Counted) -> ArmFigures {
-    let Counted { arm, undetermined, starved } = counted;
+    let Counted { arm, undetermined, starved, unproved } = counted;
     ArmFigures {
         n: arm.n,
         beyond_deadline: arm.beyond,
@@ -211,15 +210,8 @@ fn arm_figures(counted: Counted) -> ArmFigures {
         rate_ci95: clopper_pearson(arm.beyond, arm.n, CONFIDENCE),
         undetermined,
         starved,
+        unproved,
     }
-}
-
-/// The trials of one arm and shape.
-#[derive(Clone, Copy, Default)]
-struct Counted {
-    arm: Arm,
-    undetermined: u64,
-    starved: u64,
 }
 
 fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Counted> {
@@ -227,6 +219,7 @@ fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Counted> {
     for trial in trials {
         let counted = arms.entry(trial.stratum.clone()).or_default();
         counted.starved += u64::from(trial.starved);
+        counted.unproved += u64::from(!trial.proved);
         match trial.beyond(&trial.cluster, Instant::Settled, deadline_ns) {
             Some(beyond) => {
                 counted.arm.n += 1;
@@ -254,26 +247,44 @@ fn sentence(c: &Comparison) -> String {
         c.a.n,
         undecided(&c.a)
     );
+    for (name, arm) in [("A", &c.a), ("B", &c.b)] {
+        if arm.is_unproved() {
+            return format!(
+                "Undecided: in none of {name}'s {} was the cut proved: it was not in force, or no packet was dropped on \
+                 its links; so nothing can be said. {seen}.",
+                counted(arm.unproved, "trial")
+            );
+        }
+    }
     let (Some(p), Some(upper)) = (c.p_worse, c.difference_upper95) else {
         return format!("{seen}; no shape has decided trials in both, so nothing can be compared.");
     };
+    let because = c.uncompared.reason().map_or_else(String::new, |reason| format!("{reason}; "));
     let p = if p < 1e-4 { "p < 0.0001".to_owned() } else { format!("p = {p:.4}") };
     match c.finding {
         Finding::Worse => format!("B is worse: {seen} ({p}, one-sided)."),
         Finding::NotWorse => format!(
-            "B is not worse by {} or more: {seen}; the difference is below {} with 95 %.",
+            "B is not worse by {} or more: {seen}; the difference is below {} with 95 %{}.",
             points(c.margin),
-            points(upper)
+            points(upper),
+            match c.unmatched {
+                0 => String::new(),
+                n => format!("; {} of cuts that not both have decided take no part", counted(n, "trial")),
+            }
         ),
         Finding::Undecided if upper < c.margin => format!(
-            "Undecided: {seen}; by these the difference is below {} with 95 %, but the undecided trials of B could \
-             lift that to {}.",
+            "Undecided: {because}{seen}; by these the difference is below {} with 95 %, but {} could lift that to {}.",
             points(upper),
+            if because.is_empty() {
+                "the undecided trials"
+            } else {
+                "what can't be compared or is undecided"
+            },
             c.difference_upper95_worst.map_or_else(|| "any".to_owned(), points)
         ),
         Finding::Undecided => {
             let mut text = format!(
-                "Undecided: {seen} ({p}, one-sided); the difference may be as large as {}.",
+                "Undecided: {because}{seen} ({p}, one-sided); the difference may be as large as {}.",
                 points(upper)
             );
             let mut needs = Vec::new();

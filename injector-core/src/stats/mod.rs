@@ -19,6 +19,7 @@ pub mod strata;
 pub mod summary;
 pub mod survival;
 pub mod trial;
+mod uncompared;
 pub mod verdict;
 
 use statrs::distribution::{ContinuousCDF, Normal};

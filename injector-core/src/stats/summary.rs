@@ -188,6 +188,12 @@ pub struct Summary {
     pub mix: Mix,
     /// Trials whose cut is not proved: it was not in force, or nothing showed that it was.
     pub unproved: u64,
+    /// Trials with links whose coverage is unknown.
+    #[serde(default)]
+    pub unknown_coverage: u64,
+    /// Trials with links that are not covered and were left out on purpose.
+    #[serde(default)]
+    pub left_out: u64,
     /// Whether the trials appear independent.
     pub dependence: Dependence,
     /// The power of the number of trials.
@@ -204,6 +210,7 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
     let sequential = plan.stop_when.and_then(|rates| sequential(trials, rates));
     let stopped = sequential.as_ref().is_some_and(|test| test.decision != Decision::Undecided);
     let mix = mix(&all);
+    let count = |is: fn(&&Trial) -> bool| trials.iter().filter(is).count() as u64;
     Summary {
         schema: SUMMARY_SCHEMA,
         trials: trials.len() as u64,
@@ -229,7 +236,9 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
         dependence: trial_dependence(&all, mix.clear.is_some()),
         outages: by_cut(&all),
         mix,
-        unproved: trials.iter().filter(|trial| !trial.proved).count() as u64,
+        unproved: count(|trial| !trial.proved),
+        unknown_coverage: count(|trial| trial.unknown_links > 0),
+        left_out: count(|trial| trial.left_out_links > 0),
         power: Power {
             smallest_rate_seen_95: power::smallest_rate_seen(cluster.settled.n, CONFIDENCE),
             chance_to_see_5_percent: power::chance_to_see(0.05, cluster.settled.n),

@@ -69,6 +69,8 @@ pub struct Trial {
     pub starved: bool,
     /// The shape as asked.
     pub asked: String,
+    /// What was asked for, with its settings: equal where draws and roles alone decide which links are cut.
+    pub request: String,
     /// The shape after drawing, roles and presets; where a role could not be resolved, the shape as asked, marked so.
     pub resolved: String,
     /// The peers of each of the shape's roles, in words; `None` if the shape has none.
@@ -122,8 +124,9 @@ fn count(links: &[LinkRecord], is: impl Fn(&LinkRecord) -> bool) -> usize {
 pub const PHASES: [&str; 4] = ["silence", "reconnect", "return", "relapse"];
 
 impl Trial {
-    /// Takes the figures of a record, as trial `index`.
-    pub fn new(index: u64, record: &RecoveryRecord) -> Self {
+    /// Takes the figures of a record, as trial `index` of a campaign without cells; [`Settings::trial`](crate::run::settings::Settings::trial)
+    /// knows its cell, without which equal cuts would fall into two strata.
+    pub(crate) fn new(index: u64, record: &RecoveryRecord) -> Self {
         let from_heal = |at: Option<MonoNs>| {
             let heal = record.heal.as_ref()?;
             // Within the heal's own interval the time is 0; before it the stamp is not one of this heal.
@@ -167,6 +170,7 @@ impl Trial {
             reason: record.outcome_reason.clone(),
             starved: record.starved,
             asked: labels::label(&shape.asked),
+            request: format!("{} {}", labels::label(&shape.asked), shape.direction),
             resolved,
             isolated: shape.resolved.as_ref().and_then(isolated),
             hold_ns: record.hold_ns,
@@ -205,6 +209,7 @@ impl Trial {
     pub fn in_cell(mut self, cell: usize, settings: &str, words: Option<&str>) -> Self {
         self.cell = cell;
         self.stratum = format!("{} {settings}", self.stratum);
+        self.request = format!("{} {settings}", self.request);
         if let Some(words) = words {
             self.label = format!("{} {words}", self.label);
         }
@@ -357,6 +362,7 @@ mod tests {
             reason: None,
             starved: false,
             asked: "random-node".to_owned(),
+            request: "random-node both".to_owned(),
             resolved: "isolate n1".to_owned(),
             roles: None,
             isolated: Some("n1".to_owned()),

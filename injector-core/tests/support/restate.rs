@@ -55,6 +55,7 @@ fn views(endpoints: &Value, heal: i64) -> Vec<ProbeView> {
             all.push(ProbeView {
                 endpoint: endpoint.clone(),
                 scheduled_ns: MonoNs(due.cast_unsigned()),
+                begun_ns: None,
                 done_ns: MonoNs((due + pair[1].abs() * 1000).cast_unsigned()),
                 error: (pair[1] < 0).then(|| "timeout after 1s".to_owned()),
                 code: None,

@@ -294,6 +294,7 @@ pub fn probes(record: &RecoveryRecord) -> Vec<ProbeView> {
             all.push(ProbeView {
                 endpoint: endpoint.name.clone(),
                 scheduled_ns: MonoNs(scheduled),
+                begun_ns: Some(MonoNs(scheduled)),
                 done_ns: MonoNs(scheduled + if fails { 40_000_000 } else { 3_000_000 }),
                 error: fails.then(|| "timed out <1s>".to_owned()),
                 code: None,

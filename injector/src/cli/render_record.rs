@@ -1,11 +1,12 @@
 //! A recovery record as text for people.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::human::{NONE, Table, after, or_none, span, span_or_none, wall, word, yes_no};
 use injector_core::api::{
-    CheckForm, FailOver, HealedBy, HostRecord, InForce, LinkCheck, LinkRecord, Outage, Outcome,
-    RecoveryRecord,
+    CheckForm, CoverageState, FailOver, HealedBy, HostRecord, InForce, LinkCheck, LinkRecord, Outage,
+    Outcome, RecoveryRecord,
 };
 use injector_core::figures::counted;
 use injector_core::model::{NamedLink, Traffic};
@@ -13,6 +14,7 @@ use injector_core::model::{NamedLink, Traffic};
 /// The verdict first, then what happened when; every time counts from the heal.
 pub(super) fn text(record: &RecoveryRecord) -> String {
     let mut text = format!("{}: {}\n", record.name, verdict(record));
+    coverage(&mut text, record);
     cut_and_heal(&mut text, record);
     if record.heal.is_some() {
         phases(&mut text, record);
@@ -35,6 +37,45 @@ fn verdict(record: &RecoveryRecord) -> String {
         Some(Outcome::NotRecovered) => format!("NOT recovered within {deadline} of the heal{reason}"),
         Some(outcome) => format!("{}{reason}", word(&outcome)),
     }
+}
+
+/// The links that the verdict does not speak of, or speaks of with less than certainty.
+fn coverage(text: &mut String, record: &RecoveryRecord) {
+    let names = |is: &dyn Fn(&LinkRecord) -> bool| -> Option<String> {
+        let links: Vec<String> = record.links.iter().filter(|link| is(link)).map(name).collect();
+        let more = links.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (!links.is_empty()).then(|| format!("{}{more}", links[..links.len().min(NAMED)].join(", ")))
+    };
+    let state = |link: &LinkRecord| link.coverage.as_ref().map(|coverage| coverage.state);
+    if let Some(links) = names(&|link| link.left_out) {
+        let _ = writeln!(
+            text,
+            "  left out {links}: not covered, left out on purpose, and no part of the verdict"
+        );
+    }
+    if let Some(links) = names(&|link| !link.left_out && state(link) == Some(CoverageState::Unknown)) {
+        let _ = writeln!(text, "  coverage unknown for {links}: not all devices of either end are known");
+    }
+    // A reason is kept of covered links too where the config leaves a device out, or NAT stands between.
+    let mut told: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for link in record.links.iter().filter(|link| state(link) == Some(CoverageState::Covered)) {
+        if let Some(reason) = link.coverage.as_ref().and_then(|coverage| coverage.reason.as_deref()) {
+            told.entry(reason).or_default().push(name(link));
+        }
+    }
+    for (reason, links) in told.into_iter().take(NAMED) {
+        let more = links.len().saturating_sub(1);
+        let more = if more > 0 { format!(" and {}", counted(more, "other link")) } else { String::new() };
+        let _ = writeln!(text, "  coverage of {}{more}: {reason}", links[0]);
+    }
+}
+
+/// The links that a line names.
+const NAMED: usize = 6;
+
+fn name(link: &LinkRecord) -> String {
+    NamedLink { src: link.src.clone(), dst: link.dst.clone() }.to_string()
 }
 
 fn cut_and_heal(text: &mut String, record: &RecoveryRecord) {
@@ -360,6 +401,7 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use injector_core::api::Coverage;
 
     fn record() -> RecoveryRecord {
         serde_json::from_str(include_str!("../../../injector-core/tests/data/golden/record.json")).unwrap()
@@ -371,6 +413,33 @@ mod tests {
         let waiting = text(&RecoveryRecord { cut: None, ..undecided.clone() });
         assert!(waiting.contains(": not cut yet, nothing is decided\n"), "{waiting}");
         assert!(text(&undecided).contains(": still cut, nothing is decided\n"));
+    }
+
+    #[test]
+    fn links_without_a_verdict_are_named_at_the_head() {
+        let mut record = record();
+        let mut link = record.links[0].clone();
+        (link.left_out, link.coverage) = (false, None);
+        let of = |dst: &str, state, left_out, reason: Option<&str>| LinkRecord {
+            dst: dst.to_owned(),
+            left_out,
+            coverage: Some(Coverage { state, reason: reason.map(str::to_owned), is_translated: false }),
+            ..link.clone()
+        };
+        record.links = vec![
+            of("n7", CoverageState::Not, true, Some("no hook")),
+            of("n8", CoverageState::Unknown, false, Some("not all devices are known")),
+            of("n9", CoverageState::Covered, false, Some("eth1 is left out: elsewhere")),
+        ];
+        let text = text(&record);
+        let head: Vec<&str> = text.lines().skip(1).take(3).collect();
+        let src = &link.src;
+        let expected = [
+            format!("  left out {src}→n7: not covered, left out on purpose, and no part of the verdict"),
+            format!("  coverage unknown for {src}→n8: not all devices of either end are known"),
+            format!("  coverage of {src}→n9: eth1 is left out: elsewhere"),
+        ];
+        assert_eq!(head, expected, "{text}");
     }
 
     #[test]

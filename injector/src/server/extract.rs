@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::problem::ProblemResponse;
-use injector_core::api::{Code, Problem};
+use injector_core::api::{Code, Problem, partition_name};
 use injector_core::object::ObjectOnly;
 
 /// The largest body.
@@ -23,7 +23,7 @@ pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The remedy where a body is not what the call takes.
 const SEE_BODY: &str = "send the JSON that GET /v1/openapi.json describes for this call";
 
-/// A partition's name from the path: letters, digits, `.`, `_` and `-`, at most 64.
+/// A partition's name from the path, as [`partition_name`] allows it.
 pub(super) struct Name(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Name {
@@ -33,13 +33,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
         let Path(name) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|error| Problem::new(Code::BadParameter, error.body_text()).field("name"))?;
-        let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
-            return Err(Problem::new(Code::BadParameter, format!("\"{name}\" can't be a partition's name"))
-                .field("name")
-                .remedy("use 1 to 64 letters, digits, dots, underscores and hyphens")
-                .into());
-        }
+        partition_name(&name)?;
         Ok(Self(name))
     }
 }

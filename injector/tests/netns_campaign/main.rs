@@ -12,6 +12,7 @@ use std::time::Duration;
 use injector_core::api::{EndpointRecord, Outcome, RecoveryRecord};
 use injector_core::campaign::order::partition_seed;
 use injector_core::model::Shape;
+use injector_core::run::Run;
 use injector_core::stats::binomial::clopper_pearson;
 use injector_lab::needs;
 use lab::{Lab, Setup};
@@ -20,6 +21,12 @@ const SECOND: u64 = 1_000_000_000;
 
 fn endpoint<'a>(record: &'a RecoveryRecord, name: &str) -> &'a EndpointRecord {
     record.endpoints.iter().find(|endpoint| endpoint.name == name).unwrap()
+}
+
+/// The summary of the records in the run directory, as its file would have it.
+fn made_anew(lab: &Lab) -> serde_json::Value {
+    let summary = serde_json::to_vec(&Run::load(&lab.path("run")).unwrap().summary).unwrap();
+    serde_json::from_slice(&summary).unwrap()
 }
 
 #[test]
@@ -173,6 +180,7 @@ fn a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial() {
     let summary: serde_json::Value =
         serde_json::from_slice(&std::fs::read(lab.path("run/summary.json")).unwrap()).unwrap();
     assert_eq!(summary["trials"], 4);
+    assert_eq!(summary, made_anew(&lab), "trials from before and after the kills are of one campaign");
     let report = lab.run(&["report", lab.path("run").to_str().unwrap()]);
     assert!(report.status.success(), "{report:?}");
 }
@@ -291,4 +299,32 @@ fn half_the_probe_rate_is_half_the_probes_and_less_load() {
         seen.push((busy, less));
     }
     panic!("processor time at the whole and at half the rate: {seen:?}");
+}
+
+/// After the first heal the second trial is noted as begun, and the first one has no record yet: both were cut.
+#[test]
+#[needs(root, alone, example = "quorum")]
+fn a_cycle_that_dies_between_two_trials_makes_both_as_other_attempts() {
+    let lab = Lab::up(&Setup::default());
+    let campaign = ["isolate", "n1", "--hold", "1s", "--cycle", "2s", "--trials", "4", "--seed", "3"];
+    let mut child = lab.measuring(&campaign).spawn().unwrap();
+    let is_second_begun = || {
+        let open = std::fs::read(lab.path("run/open.json")).unwrap_or_default();
+        serde_json::from_slice::<serde_json::Value>(&open).is_ok_and(|open| open["index"] == 1)
+    };
+    for _ in 0..3_000 {
+        if is_second_begun() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_second_begun(), "the second trial was not begun within 30 s");
+    assert_eq!(std::fs::read_to_string(lab.path("run/trials.jsonl")).unwrap(), "");
+    let (code, said) = lab.measure(&[&campaign[..], &["--resume"]].concat());
+    assert!([0, 2].contains(&code), "{said}");
+    let attempts: Vec<_> = lab.records().iter().map(|record| (record.trial, record.attempt)).collect();
+    let expected = [(0, 2), (1, 2), (2, 1), (3, 1)].map(|(trial, attempt)| (Some(trial), Some(attempt)));
+    assert_eq!(attempts, expected);
 }

@@ -64,11 +64,11 @@ class Call(Generic[T]):
 
 def _path(name: str, rest: str = "", **query: Any) -> str:
     # A name that the server would refuse could also mean another path.
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) or name in (".", ".."):
         raise UsageError(
             f'"{name}" can\'t be a partition\'s name',
             field="name",
-            remedy="use 1 to 64 letters, digits, dots, underscores and hyphens",
+            remedy="use 1 to 64 letters, digits, dots, underscores and hyphens, but not . or .. alone",
         )
     asked = {key: value for key, value in query.items() if value is not None}
     return f"/v1/partitions/{name}{rest}" + (f"?{urlencode(asked)}" if asked else "")

@@ -85,6 +85,8 @@ class ProbeView:
     done_ns: int
     error: Optional[str]
     code: Optional[str]
+    #: When it was sent.
+    begun_ns: Optional[int] = None
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,12 @@ fn endpoint(
     match instances {
         None => endpoints.push(one(base.clone(), None)),
         Some(instances) => {
-            endpoints.extend(instances.iter().map(|peer| one(format!("{base}@{}", peer.name), Some(peer))));
+            let made: Vec<Endpoint> =
+                instances.iter().map(|peer| one(format!("{base}@{}", peer.name), Some(peer))).collect();
+            if let Some(what) = made.iter().find_map(|endpoint| elsewhere(endpoint, names, peers)) {
+                node.error(what, "write {address} in its place, name the other peer, or leave peers out");
+            }
+            endpoints.extend(made);
         }
     }
 }
@@ -134,6 +139,22 @@ fn readable(node: &Node<'_>, wire: &Wire, kind: &ProbeKind) {
              first payload of the server, also of the handshake",
         );
     }
+}
+
+/// Says where the probe of an endpoint goes, if that is another peer's: its outages would be taken for those of its own peer.
+fn elsewhere(endpoint: &Endpoint, names: &PeerNames, peers: &[Peer]) -> Option<String> {
+    let own = endpoint.peer?;
+    let destination = endpoint.destination(Some(names.name(own)))?;
+    let has = |peer: &&Peer| peer.addresses.contains(&destination);
+    let other = peers.iter().find(has).filter(|other| other.id != own)?;
+    let is_shared = peers.iter().filter(has).any(|peer| peer.id == own);
+    (!is_shared).then(|| {
+        format!(
+            "the probe of \"{}\" goes to {destination}, which is the address of peer \"{}\"",
+            endpoint.name,
+            names.name(other.id)
+        )
+    })
 }
 
 /// An endpoint that expects another success at the same address and port.

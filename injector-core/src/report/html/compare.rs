@@ -3,7 +3,7 @@
 use super::data::{curve_json, endpoint_curve};
 use super::page::{Page, begin, end, section};
 use super::{axis, curve, verdict};
-use crate::figures::{maybe_percent, maybe_time, percents, probability};
+use crate::figures::{counted, maybe_percent, maybe_time, percents, probability};
 use crate::report::escape::script_json;
 use crate::run::Run;
 use crate::stats::compare::Comparison;
@@ -11,8 +11,9 @@ use crate::stats::dependence::ASSUMPTION;
 use crate::stats::summary::cluster_curve;
 use crate::stats::trial::{Instant, Trial};
 
-/// The page; `forced` are the settings in which the runs differ although they are compared.
-pub fn report(a: &Run, b: &Run, comparison: &Comparison, forced: &[String]) -> String {
+/// The page; `left_open` is what the verdicts of the runs leave open, and `forced` are the settings in which the runs differ
+/// although they are compared.
+pub fn report(a: &Run, b: &Run, comparison: &Comparison, left_open: &[String], forced: &[String]) -> String {
     let mut page = begin("comparison · heal to settled");
     page.markup("<h1>From heal to settled, compared</h1>");
     page.element("<p class=\"soft\">A: ", a.path.display(), "<br>").element("B: ", b.path.display(), "</p>");
@@ -22,6 +23,9 @@ pub fn report(a: &Run, b: &Run, comparison: &Comparison, forced: &[String]) -> S
         ["not worse", "worse", "undecided"],
         &comparison.sentence,
     );
+    for line in left_open {
+        page.element("<p class=\"note\">", line, "</p>");
+    }
     for difference in forced {
         page.element("<p class=\"note\">The runs differ in ", difference, "</p>");
     }
@@ -77,6 +81,16 @@ fn rates(page: &mut Page, c: &Comparison) {
         ),
         "</p>",
     );
+    if c.unmatched > 0 {
+        page.element(
+            "<p class=\"note\">",
+            format!(
+                "{} of cuts that not both runs have decided take no part.",
+                counted(c.unmatched, "trial")
+            ),
+            "</p>",
+        );
+    }
     page.markup("</section>");
 }
 

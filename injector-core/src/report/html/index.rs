@@ -7,6 +7,7 @@ use super::page::{Page, begin, end, section};
 use super::{axis, whisker, whisker_legend};
 use crate::figures::{self, counted, maybe_time, percents, times};
 use crate::report::escape::script_json;
+use crate::report::reservations::Reservations;
 use crate::run::Run;
 
 /// Trials of a run that are drawn; of more every k-th is.
@@ -99,7 +100,11 @@ fn verdict(page: &mut Page, run: &Run) {
         _ => ("", "undecided"),
     };
     page.markup("<td class=\"wrap text\"><span class=\"badge ").markup(class).markup("\">").text(word);
-    page.element("</span> ", &verdict.sentence, "</td>");
+    page.element("</span> ", &verdict.sentence, "");
+    for sentence in Reservations::of(&run.summary).sentences {
+        page.element("<br><span class=\"soft\">", sentence, "</span>");
+    }
+    page.markup("</td>");
 }
 
 fn row(Linked { run, href }: &Linked) -> Row {

@@ -13,6 +13,7 @@ use std::fmt::Display;
 
 use self::page::{Page, begin, end, section};
 use self::place::Records;
+use super::reservations::Reservations;
 use super::text;
 use super::waited::waited;
 use crate::figures::{self, maybe_percent, maybe_time, percents, times};
@@ -40,6 +41,9 @@ pub fn report(run: &Run, probes: &Probes, late: &outages::Late, records: &Record
     );
     let v = &run.summary.verdict;
     verdict(&mut page, v.exit_code, ["passes", "fails", "undecided"], &v.sentence);
+    for sentence in Reservations::of(&run.summary).sentences {
+        page.element("<p class=\"note\">", sentence, "</p>");
+    }
     if let Some(headline) = text::headline(&run.summary) {
         page.element("<p class=\"headline\" id=\"headline\">", headline, "</p>");
     }
