@@ -115,7 +115,18 @@ fn doctor_names_links_without_a_hook_and_peers_that_are_nowhere() {
     let n1 = format!("{{ name: eth0, netns: {} }}", lab.netns("n1"));
     let (code, said) = doctor(&lab, &named(&n1));
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("PREVENTS  4 of 6 directed links would pass a hook for sure"), "{said}");
+    // Isolating n2 is refused for n1→n2 too: frames to groups would pass.
+    assert!(said.contains("PREVENTS  2 of 6 directed links would pass a hook for sure"), "{said}");
+    assert!(said.contains("PREVENTS  link n1→n2 would be partly covered: multicast"), "{said}");
+
+    let absent = format!(
+        "peers: {{ {}, n2: {{ addresses: [{}], vm: {{ interface: absent7 }} }} }}\ninterfaces: auto\n",
+        lab.peer("n1", 1),
+        lab.ipv4(2)
+    );
+    let (_, found) = findings(&lab, &absent);
+    let doubts = found["network"]["doubts"].to_string();
+    assert!(doubts.contains("peers.n2.vm: there is no interface absent7"), "{found}");
     let line = said.lines().find(|line| line.contains("link n2→n3")).unwrap();
     assert!(line.starts_with("PREVENTS") && line.contains("not covered: ") && line.contains("; "), "{line}");
     assert!(line.contains("add"), "a remedy: {line}");

@@ -43,7 +43,7 @@ pub struct Preview {
     pub doubts: Vec<String>,
     /// The observed processes of peers on this machine.
     pub local: LocalProcesses,
-    /// The coverage of the links between the peers; `None` with too many peers.
+    /// The coverage of the links between the peers when one of them is isolated; `None` with too many peers.
     pub coverage: Option<CoverageSummary>,
     /// The namespaces that were read,
     pub spaces: Vec<Namespace>,
@@ -108,7 +108,7 @@ impl Preview {
         Ok(Self {
             targets: interfaces.entries.iter().enumerate().map(target).collect(),
             doubts: interfaces.doubts.iter().cloned().collect(),
-            coverage: interfaces.coverage_summary(config),
+            coverage: interfaces.coverage_when_isolated(config),
             homes: interfaces.home_names.values().cloned().collect(),
             contained: interfaces.container_addresses(config),
             local: interfaces.local,

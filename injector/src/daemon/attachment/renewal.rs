@@ -9,6 +9,7 @@ use super::reading::{ReadNamespaces, Silent, Surveyed, Unanswered};
 use super::{Changes, Cuts, InterfaceEvent, Interfaces, worded};
 use crate::datapath::Kernel;
 use crate::discovery::choice;
+use crate::discovery::devices::shown_device;
 use crate::discovery::places::{Found, Place};
 use crate::netlink::news::News;
 use crate::netns::Identity;
@@ -65,9 +66,23 @@ impl Interfaces {
         }
     }
 
-    /// Warns, once each, of peers that are not found.
+    /// Warns, once each, of peers and of their interfaces that are not found.
     pub(super) fn warn(&mut self, config: &Config, found: &BTreeMap<PeerId, Found>) {
-        for doubt in choice::doubts(config, found) {
+        let is_there = |device: &config::Device| {
+            let mut links =
+                self.known.iter().flat_map(|space| space.facts.links.iter().map(move |link| (space, link)));
+            links.any(|(space, link)| space.has(device, &link.name))
+        };
+        let missing = config.peers.iter().filter_map(|peer| {
+            let tap = peer.tap.as_ref().filter(|tap| !is_there(tap))?;
+            Some(format!(
+                "peers.{}.vm: there is no interface {}; see `ip link`, or wait until the guest runs",
+                config.names.name(peer.id),
+                shown_device(&tap.name, tap.netns.as_ref())
+            ))
+        });
+        let missing: Vec<String> = missing.collect();
+        for doubt in missing.into_iter().chain(choice::doubts(config, found)) {
             if self.doubts.insert(doubt.clone()) {
                 tracing::warn!("{doubt}");
             }

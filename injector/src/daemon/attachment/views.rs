@@ -231,31 +231,31 @@ impl Interfaces {
     /// Counts the links between all peers by their coverage now, each judged as a partition of its own.
     /// `None` with more than [`MOST_PEERS`] peers.
     pub fn coverage_summary(&self, config: &Config) -> Option<CoverageSummary> {
-        let peers: Vec<PeerId> = config.names.peers().collect();
-        if peers.len() > MOST_PEERS {
-            return None;
-        }
-        let links: Vec<Link> = peers
-            .iter()
-            .flat_map(|src| peers.iter().map(move |dst| Link { src: *src, dst: *dst }))
-            .filter(|link| link.src != link.dst && (config.is_here(link.src) || config.is_here(link.dst)))
-            .collect();
-        let mut summary = CoverageSummary::default();
+        let links = links_here(config)?;
         let cut = CutLinks { links: &links, is_grouped: false };
         let now = MonoNs::now();
-        for (link, found) in links.iter().zip(self.coverage_of(&config.names, &links, cut, now, Some(now))) {
-            *match found.state {
-                CoverageState::Covered => &mut summary.covered,
-                CoverageState::Unknown => &mut summary.unknown,
-                CoverageState::Partly => &mut summary.partly,
-                CoverageState::Not => &mut summary.not,
-            } += 1;
-            if found.state != CoverageState::Covered && summary.links.len() < MOST_LINKS {
-                summary.links.push(found.view(&config.names, *link));
+        let found = self.coverage_of(&config.names, &links, cut, now, Some(now));
+        Some(summed(config, links.into_iter().zip(found)))
+    }
+
+    /// Counts them by their coverage when a peer is isolated: of the two partitions that isolate an end of a link, the one that covers
+    /// it less counts. `None` with more than [`MOST_PEERS`] peers.
+    pub fn coverage_when_isolated(&self, config: &Config) -> Option<CoverageSummary> {
+        let links = links_here(config)?;
+        let now = MonoNs::now();
+        let mut worst: BTreeMap<Link, super::LinkCoverage> = BTreeMap::new();
+        for peer in config.names.peers().filter(|peer| config.is_here(*peer)) {
+            let own = |link: &&Link| link.src == peer || link.dst == peer;
+            let cut: Vec<Link> = links.iter().filter(own).copied().collect();
+            let asked = CutLinks { links: &cut, is_grouped: true };
+            for (link, found) in cut.iter().zip(self.coverage_of(&config.names, &cut, asked, now, Some(now)))
+            {
+                if worst.get(link).is_none_or(|known| known.state < found.state) {
+                    worst.insert(*link, found);
+                }
             }
         }
-        summary.links.sort_by_key(|link| std::cmp::Reverse(link.state));
-        Some(summary)
+        Some(summed(config, worst))
     }
 
     /// Logs, in one line, what is not known to be covered.
@@ -266,6 +266,36 @@ impl Interfaces {
             tracing::warn!("coverage: {summary}");
         }
     }
+}
+
+/// The links between all peers with an end here; `None` with more than [`MOST_PEERS`] peers.
+fn links_here(config: &Config) -> Option<Vec<Link>> {
+    let peers: Vec<PeerId> = config.names.peers().collect();
+    if peers.len() > MOST_PEERS {
+        return None;
+    }
+    let pairs = peers.iter().flat_map(|src| peers.iter().map(move |dst| Link { src: *src, dst: *dst }));
+    let is_here =
+        |link: &Link| link.src != link.dst && (config.is_here(link.src) || config.is_here(link.dst));
+    Some(pairs.filter(is_here).collect())
+}
+
+/// Counts links by their coverage.
+fn summed(config: &Config, found: impl IntoIterator<Item = (Link, super::LinkCoverage)>) -> CoverageSummary {
+    let mut summary = CoverageSummary::default();
+    for (link, found) in found {
+        *match found.state {
+            CoverageState::Covered => &mut summary.covered,
+            CoverageState::Unknown => &mut summary.unknown,
+            CoverageState::Partly => &mut summary.partly,
+            CoverageState::Not => &mut summary.not,
+        } += 1;
+        if found.state != CoverageState::Covered && summary.links.len() < MOST_LINKS {
+            summary.links.push(found.view(&config.names, link));
+        }
+    }
+    summary.links.sort_by_key(|link| std::cmp::Reverse(link.state));
+    summary
 }
 
 impl super::LinkCoverage {
