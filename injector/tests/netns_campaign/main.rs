@@ -180,7 +180,6 @@ fn a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial() {
     let summary: serde_json::Value =
         serde_json::from_slice(&std::fs::read(lab.path("run/summary.json")).unwrap()).unwrap();
     assert_eq!(summary["trials"], 4);
-    assert_eq!(summary, made_anew(&lab), "trials from before and after the kills are of one campaign");
     let report = lab.run(&["report", lab.path("run").to_str().unwrap()]);
     assert!(report.status.success(), "{report:?}");
 }
@@ -327,4 +326,30 @@ fn a_cycle_that_dies_between_two_trials_makes_both_as_other_attempts() {
     let attempts: Vec<_> = lab.records().iter().map(|record| (record.trial, record.attempt)).collect();
     let expected = [(0, 2), (1, 2), (2, 1), (3, 1)].map(|(trial, attempt)| (Some(trial), Some(attempt)));
     assert_eq!(attempts, expected);
+}
+
+/// One trial is recorded before the campaign dies, and the others after it was resumed.
+#[test]
+#[needs(root, example = "quorum")]
+fn the_summary_of_a_resumed_campaign_is_that_of_its_records() {
+    let lab = Lab::up(&Setup::default());
+    let campaign = ["isolate", "n1", "--hold", "1s", "--trials", "3", "--seed", "9", "--cooldown", "5s"];
+    let mut child = lab.measuring(&campaign).spawn().unwrap();
+    let recorded =
+        || std::fs::read_to_string(lab.path("run/trials.jsonl")).map_or(0, |text| text.lines().count());
+    for _ in 0..6_000 {
+        if recorded() > 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(recorded(), 1);
+    let (code, said) = lab.measure(&[&campaign[..], &["--resume"]].concat());
+    assert_eq!(code, 0, "{said}");
+    let summary: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(lab.path("run/summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["by_resolved"].as_array().unwrap().len(), 1, "{summary:#}");
+    assert_eq!(summary, made_anew(&lab));
 }
