@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use injector_core::api::{
-    Outcome, PartitionRequest, PartitionView, ProbeView, RecoveryRecord, StartAt, Status,
+    Code, Outcome, PartitionRequest, PartitionView, ProbeView, Problem, RecoveryRecord, StartAt, Status,
 };
 use injector_core::campaign::is_named;
 use injector_core::clock::{MonoNs, Span};
@@ -20,6 +20,8 @@ const SLICE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(100);
 /// How long before its start a cut that is set ahead is handed in.
 const AHEAD: Duration = Duration::from_millis(300);
+/// The longest time that a cut of a cycle is set ahead, where the host is too busy to be asked in time.
+const LONGEST_AHEAD: Duration = Duration::from_secs(10);
 /// How long a record may take beyond every time that the settings allow.
 const GRACE: Duration = Duration::from_mins(1);
 
@@ -163,14 +165,25 @@ impl Runner {
         start: Start,
         observe_max: Span,
     ) -> Result<Cut, TrialError> {
-        if let Start::At(at) = start {
-            // A hook may have taken longer than the time that was left.
-            let soonest = self.status().await?.now_ns + AHEAD / 2;
-            request.at = Some(StartAt::MonoNs(at.max(soonest)));
-        }
         let hold = request.for_.unwrap_or_default();
         let limit = hold.0 + request.deadline.unwrap_or_default().0 + observe_max.0 + GRACE;
-        let view = self.client.apply(&name, &request).await?;
+        let mut ahead = AHEAD / 2;
+        let view = loop {
+            if let Start::At(at) = start {
+                // A hook may have taken longer than the time that was left.
+                let soonest = self.status().await?.now_ns + ahead;
+                request.at = Some(StartAt::MonoNs(at.max(soonest)));
+            }
+            match self.client.apply(&name, &request).await {
+                // On a starved host, the request arrives after the instant that it names.
+                Err(ClientError::Problem(Problem { code: Code::BadTime, .. }))
+                    if request.at.is_some() && ahead < LONGEST_AHEAD =>
+                {
+                    ahead *= 4;
+                }
+                applied => break applied?,
+            }
+        };
         let cut_at = view.effective.map(|cut| cut.end_ns);
         let ends_at = view.ends_at_ns.or(cut_at.map(|at| at + hold.0)).unwrap_or_default();
         Ok(Cut { name, generation: view.generation, ends_at, view, limit })

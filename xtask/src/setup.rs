@@ -98,6 +98,7 @@ const OF_TESTS: &[(&str, &str)] = &[
     ("keepalived", "keepalived"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
+    ("perl", "perl-base"),
     // Podman with the programs that run its containers and make their networks.
     ("podman", "podman netavark runc iptables"),
     // This program is Redis itself. The package `redis-server` has a second name of it, and starts a server
