@@ -13,11 +13,9 @@ mod support;
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
@@ -126,28 +124,13 @@ fn a_log_that_can_not_be_written_ends_nothing_and_its_lines_are_counted() {
     }
 }
 
-/// Requests over one connection until lines are lost: as many as fill whatever lies between the daemon and its reader.
+/// Requests, each over a connection of its own, until lines are lost: the daemon logs each connection, and as many of them as fill
+/// whatever lies between the daemon and its reader.
 fn flood_log(daemon: &Daemon) {
-    let mut stream = UnixStream::connect(daemon.socket()).unwrap();
-    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
     for _ in 0..20_000 {
-        stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: i\r\n\r\n").unwrap();
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            if let Some(value) = line.strip_prefix("content-length: ") {
-                length = value.trim().parse().unwrap();
-            }
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
-        let status: Value = serde_json::from_slice(&body).unwrap();
-        if status["lost_log_lines"].as_u64().unwrap() > 0 {
+        let (status, answer) = daemon.raw("GET", "/v1/status", b"");
+        assert_eq!(status, 200, "{answer}");
+        if answer["lost_log_lines"].as_u64().unwrap() > 0 {
             return;
         }
     }

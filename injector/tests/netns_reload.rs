@@ -334,8 +334,8 @@ fn eight_reloads_leave_nothing_behind() {
         }
     };
     let before = steady("at the start", None);
-    // Two of the threads follow rules of NAT, in the daemon's own namespace and in the switch's.
-    assert_eq!((before.maps, before.threads.len()), (1, 9), "{before:?}");
+    // Two of the threads follow rules of NAT, in the daemon's own namespace and in the switch's; one sends probes.
+    assert_eq!((before.maps, before.threads.len()), (1, 10), "{before:?}");
     for turn in 0..8 {
         let (outcome, _, what) = reload(&daemon, if turn % 2 == 0 { &second } else { &first });
         assert_eq!(outcome, ConfigOutcome::InForce, "{what}");
