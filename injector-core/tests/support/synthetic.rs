@@ -348,3 +348,9 @@ pub fn write_unsynced(path: &Path, campaign: &Campaign, plants: &[Plant]) {
     }
     out.flush().unwrap();
 }
+
+/// Appends a text to a file, as a writer does that is cut short.
+pub fn append_to(path: &Path, text: &str) {
+    let before = std::fs::read_to_string(path).unwrap_or_default();
+    std::fs::write(path, before + text).unwrap();
+}
