@@ -2,32 +2,18 @@
 //! other. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "support/stopped_process.rs"]
+mod stopped_process;
 #[path = "support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
 use injector_lab::needs;
 use rustix::process::{Pid, Signal, kill_process};
+use stopped_process::StoppedProcess;
 use support::{Daemon, Lab, run};
 
 const INJECTOR: &str = env!("CARGO_BIN_EXE_injector");
-
-/// Lets a stopped process continue, also if the test fails.
-struct Stopped(Pid);
-
-impl Stopped {
-    fn stop(pid: u32) -> Self {
-        let pid = Pid::from_raw(pid.cast_signed()).unwrap();
-        kill_process(pid, Signal::STOP).unwrap();
-        Self(pid)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        let _ = kill_process(self.0, Signal::CONT);
-    }
-}
 
 /// A process that is killed is not gone at once.
 #[test]
@@ -62,7 +48,7 @@ fn a_heal_of_everything_is_answered_for_a_daemon_that_is_stopped_and_has_no_conf
     assert!(!lab.reaches(1, 2), "the positive control");
     std::fs::remove_file(lab.folder().join("d.yaml")).unwrap();
 
-    let stopped = Stopped::stop(pid);
+    let stopped = StoppedProcess::stop(Pid::from_raw(pid.cast_signed()).unwrap());
     let heal = format!("--socket {} heal --all", daemon.socket().display());
     let output = run(INJECTOR, &heal);
     let said = String::from_utf8_lossy(&output.stdout);

@@ -1,6 +1,5 @@
 //! Attacks by the daemon's surroundings: its log, its config, its commands, who reads its metrics, and the network.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clients::answer;
+use crate::crowd::Crowd;
 use crate::line::Line;
 use crate::polite::cut;
 use crate::scene::{Attack, Attackers, Scene, Setting};
@@ -149,26 +149,15 @@ fn frames(scene: &Scene, attackers: &mut Attackers) {
 const CROWD: usize = 20;
 
 fn interfaces(lab: &Arc<Lab>, _: &mut Attackers) -> Setting {
-    let switch = lab.netns(SWITCH);
-    let (mut interfaces, mut makes, mut removes) = (String::new(), String::new(), String::new());
-    for at in 0..CROWD {
-        writeln!(interfaces, "  - {{ name: v{at}, netns: {switch} }}").unwrap();
-        writeln!(makes, "link add v{at} type veth peer name w{at}\nlink set v{at} up").unwrap();
-        writeln!(removes, "link del v{at}").unwrap();
-    }
-    let [making, taking] = [("made", makes), ("removed", removes)].map(|(name, lines)| {
-        let file = lab.folder().join(name);
-        std::fs::write(&file, lines).unwrap();
-        format!("-n {switch} -batch {}", file.display())
-    });
+    let crowd = Crowd::of(lab, CROWD);
     // They must be there at the start.
-    support::ip(&making);
+    crowd.make();
     Setting {
-        interfaces,
+        interfaces: crowd.entries.clone(),
         begin: Box::new(|_, attackers| {
             attackers.repeat(move || {
-                support::ip(&taking);
-                support::ip(&making);
+                crowd.remove();
+                crowd.make();
                 CROWD as u64
             });
         }),

@@ -2,6 +2,10 @@
 //! bounded. Needs root. The long form is `cargo xtask soak attacks`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "../support/accepting.rs"]
+mod accepting;
+#[path = "../support/crowd.rs"]
+mod crowd;
 #[path = "../netns_soak/line.rs"]
 mod line;
 #[path = "../support/interfaces.rs"]

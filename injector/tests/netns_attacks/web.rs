@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::accepting::Accepting;
+use crate::scene::Attackers;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
@@ -14,9 +16,6 @@ use hyper::header::{HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::sync::oneshot;
-
-use crate::scene::Attackers;
 
 /// What every request is answered with.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,24 +56,10 @@ fn body(reply: Reply) -> Body {
 
 /// Serves what connects to a listener, until the attack ends; each call counts.
 pub fn serve(listener: TcpListener, is_http2: bool, reply: Reply, attackers: &mut Attackers) {
-    listener.set_nonblocking(true).unwrap();
-    let (stop, mut stopped) = oneshot::channel::<()>();
-    attackers.hold(stop);
     let calls = attackers.tally();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    _ = &mut stopped => return,
-                };
-                let Ok((stream, _)) = accepted else { continue };
-                tokio::spawn(answer(stream, is_http2, reply, Arc::clone(&calls)));
-            }
-        });
-    });
+    let accepting =
+        Accepting::start(listener, move |stream| answer(stream, is_http2, reply, Arc::clone(&calls)));
+    attackers.hold(accepting);
 }
 
 async fn answer(stream: tokio::net::TcpStream, is_http2: bool, reply: Reply, calls: Arc<AtomicU64>) {

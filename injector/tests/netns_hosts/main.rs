@@ -9,6 +9,8 @@ mod page;
 #[path = "../netns_jepsen/sshd.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod sshd;
+#[path = "../support/stopped_process.rs"]
+mod stopped_process;
 
 use std::fs;
 use std::net::UdpSocket;
@@ -21,6 +23,7 @@ use injector_lab::http::{Request, body, over_unix};
 use injector_lab::{CLIENT, needs, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use stopped_process::StoppedProcess;
 
 const PAGE: &str = "docs/recipes/hosts.md";
 /// The nodes, each on a host of its own.
@@ -132,22 +135,6 @@ impl Client {
 
 fn ns(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is a number"))
-}
-
-/// A process that is stopped; it continues with the end of this value.
-struct Stopped(Pid);
-
-impl Stopped {
-    fn stop(pid: Pid) -> Self {
-        kill_process(pid, Signal::STOP).unwrap();
-        Self(pid)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        let _ = kill_process(self.0, Signal::CONT);
-    }
 }
 
 #[test]
@@ -349,7 +336,7 @@ fn a_host_that_hangs_keeps_no_other_cut() {
     let split = "partition split n1,n2 n3,n4 --name p --for 120s";
     client.json(&NODES, split);
     assert!(!client.hosts.lab.reaches(1, 3));
-    let hung = Stopped::stop(client.hosts.sshd("n4"));
+    let hung = StoppedProcess::stop(client.hosts.sshd("n4"));
     let mut command = client.command(&NODES, "heal p");
     let begun = Instant::now();
     let child = client
@@ -382,7 +369,7 @@ fn a_host_that_hangs_keeps_no_other_cut() {
     let begun = Instant::now();
     let child = client.hosts.lab.within(CLIENT, || command.stderr(Stdio::piped()).spawn().unwrap());
     until("n4 is prepared", || (!client.states("n4", "r").is_empty()).then_some(()));
-    let hung = Stopped::stop(pid);
+    let hung = StoppedProcess::stop(pid);
     let output = child.wait_with_output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     println!("given up after {:.1?}: {errors}", begun.elapsed());
@@ -432,7 +419,7 @@ fn a_slow_way_is_in_the_bound_and_what_is_not_confirmed_is_taken_back() {
     let begun = Instant::now();
     let child = client.hosts.lab.within(CLIENT, || command.stderr(Stdio::piped()).spawn().unwrap());
     until("n4 is prepared", || (client.states("n4", "q") == ["prepared"]).then_some(()));
-    let hung = Stopped::stop(pid);
+    let hung = StoppedProcess::stop(pid);
     until("n1 is enabled", || (client.states("n1", "q") == ["scheduled"]).then_some(()));
     until("n1 is taken back", || (!client.holds("n1", "q")).then_some(()));
     let taken_back = begun.elapsed();

@@ -3,6 +3,8 @@
 //! `cargo xtask soak cycles`, `stalled`, `flood` and `interfaces`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "../support/crowd.rs"]
+mod crowd;
 #[path = "../support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
@@ -23,7 +25,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use injector_lab::{SWITCH, needs};
+use crowd::Crowd;
+use injector_lab::needs;
 use line::Line;
 use support::{Daemon, Lab, until};
 use usage::Soak;
@@ -178,25 +181,15 @@ const CROWD: usize = 20;
 fn interfaces_that_come_and_go_wear_nothing_down() {
     let rounds = number("INJECTOR_SOAK_INTERFACES", 2 * CROWD).div_ceil(CROWD);
     let lab = Lab::switched(2);
-    let switch = lab.netns(SWITCH);
     let mut config = format!("{}interfaces:\n", lab.peers());
     for node in ["n1", "n2"] {
         writeln!(config, "  - {{ name: eth0, netns: {} }}", lab.netns(node)).unwrap();
     }
-    let (mut makes, mut removes) = (String::new(), String::new());
-    for at in 0..CROWD {
-        writeln!(config, "  - {{ name: v{at}, netns: {switch} }}").unwrap();
-        writeln!(makes, "link add v{at} type veth peer name w{at}\nlink set v{at} up").unwrap();
-        writeln!(removes, "link del v{at}").unwrap();
-    }
-    let [making, taking] = [("made", makes), ("removed", removes)].map(|(name, lines)| {
-        let file = lab.folder().join(name);
-        std::fs::write(&file, lines).unwrap();
-        format!("-n {switch} -batch {}", file.display())
-    });
-    support::ip(&making);
+    let crowd = Crowd::of(&lab, CROWD);
+    config += &crowd.entries;
+    crowd.make();
     let daemon = Daemon::start(&lab, "d", &config);
-    support::ip(&taking);
+    crowd.remove();
     let mut line = Line::open(daemon.socket());
     let attached = |line: &mut Line| {
         let (status, _) = line.call("GET", "/v1/status", "");
@@ -206,7 +199,7 @@ fn interfaces_that_come_and_go_wear_nothing_down() {
     line.call("PUT", "/v1/partitions/live", CUT);
     let mut soak = Soak::new("interfaces", rounds);
     for round in 1..=rounds {
-        support::ip(&making);
+        crowd.make();
         until("all are attached", || (attached(&mut line) == CROWD + 2).then_some(()));
         for _ in 0..5 {
             let (_, took) = line.call("PUT", "/v1/partitions/p", CUT);
@@ -214,7 +207,7 @@ fn interfaces_that_come_and_go_wear_nothing_down() {
             let (_, took) = line.call("DELETE", "/v1/partitions/p", "");
             soak.healed(took);
         }
-        support::ip(&taking);
+        crowd.remove();
         until("all are gone", || (attached(&mut line) == 2).then_some(()));
         if soak.is_due(round) {
             assert!(!lab.reaches(1, 2), "the live cut ended");

@@ -1,5 +1,8 @@
 //! A server of HTTP/1.1 and gRPC: over TLS by rustls, where the client chooses (ALPN), or in cleartext.
 
+#[path = "accepting.rs"]
+mod accepting;
+
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -16,14 +19,14 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
+use self::accepting::Accepting;
 use super::authority::Signed;
 
 /// Serves until it is dropped.
 pub struct WebServer {
-    _stop: oneshot::Sender<()>,
+    _accepting: Accepting,
 }
 
 impl WebServer {
@@ -56,24 +59,11 @@ impl WebServer {
         listener: TcpListener,
         connection: impl Fn(TcpStream) -> F + Send + 'static,
     ) -> Self {
-        listener.set_nonblocking(true).unwrap();
-        let (stop, mut stopped) = oneshot::channel();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                loop {
-                    let accepted = tokio::select! {
-                        accepted = listener.accept() => accepted,
-                        _ = &mut stopped => return,
-                    };
-                    let Ok((stream, _)) = accepted else { continue };
-                    let _ = stream.set_nodelay(true);
-                    tokio::spawn(connection(stream));
-                }
-            });
+        let accepting = Accepting::start(listener, move |stream| {
+            let _ = stream.set_nodelay(true);
+            connection(stream)
         });
-        Self { _stop: stop }
+        Self { _accepting: accepting }
     }
 }
 
