@@ -279,7 +279,7 @@ fn together<T>(answers: Vec<Result<T, HostFailure>>) -> Result<Vec<T>, Why> {
     if failures.is_empty() { Ok(good) } else { Err(Why::Hosts(failures)) }
 }
 
-/// What a host is asked for: all of the shape, of which it keeps its links; of a loss, its share and no more.
+/// The request to one host: the whole shape, of which the host cuts its own links; with a loss, only the links of its share.
 fn of_host(request: &PartitionRequest, share: &Links) -> PartitionRequest {
     let mut request = request.clone();
     if request.traffic.loss != Percent::ALL {

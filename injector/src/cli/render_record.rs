@@ -57,7 +57,7 @@ fn coverage(text: &mut String, record: &RecoveryRecord) {
     if let Some(links) = names(&|link| !link.left_out && state(link) == Some(CoverageState::Unknown)) {
         let _ = writeln!(text, "  coverage unknown for {links}: not all devices of either end are known");
     }
-    // A reason is kept of covered links too where the config leaves a device out, or NAT stands between.
+    // Covered links have a reason too where the config leaves a device out, or NAT translates between the peers.
     let mut told: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for link in record.links.iter().filter(|link| state(link) == Some(CoverageState::Covered)) {
         if let Some(reason) = link.coverage.as_ref().and_then(|coverage| coverage.reason.as_deref()) {

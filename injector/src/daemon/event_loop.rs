@@ -68,7 +68,7 @@ impl Signals {
     }
 }
 
-/// The events whose turn it is: a flood of news of interfaces must not keep commands waiting.
+/// Which kind of event is served next: a flood of interface news must not keep commands waiting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// Interfaces come before the rest: until it is attached again, an interface cuts nothing.

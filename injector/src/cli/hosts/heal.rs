@@ -27,7 +27,7 @@ pub(super) async fn run(common: &Common, args: &Heal) -> Result<Exit, Failure> {
                 };
                 match heals {
                     Ok(heals) => {
-                        if let Err(failure) = tell(&one, &mut answers, heals) {
+                        if let Err(failure) = print(&one, &mut answers, heals) {
                             ended = Err(failure);
                         }
                     }
@@ -52,7 +52,8 @@ async fn heals(client: &mut Client, args: &Heal) -> Result<Heals, ClientError> {
     Ok(heals)
 }
 
-fn tell(one: &Common, answers: &mut Answers, heals: Heals) -> Result<(), Failure> {
+/// Prints the heals of one host, and adds them to the answers.
+fn print(one: &Common, answers: &mut Answers, heals: Heals) -> Result<(), Failure> {
     let is_empty = heals.is_empty();
     let (mut healed, mut failures) = (Vec::new(), Vec::new());
     for heal in heals {

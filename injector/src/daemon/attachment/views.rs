@@ -178,17 +178,16 @@ impl Interfaces {
                 add(process.to_string(), NameSource::Process, None);
             }
         }
-        for (address, _) in self.identity().held.iter().filter(|(_, holder)| **holder == id) {
-            let from = self.device(|facts| {
+        let device_of = |address: &IpAddr| {
+            self.device(|facts| {
                 facts.addresses.iter().find(|(_, held)| held == address).map(|(index, _)| *index)
-            });
-            add(address.to_string(), NameSource::Held, from);
+            })
+        };
+        for (address, _) in self.identity().held.iter().filter(|(_, holder)| **holder == id) {
+            add(address.to_string(), NameSource::Held, device_of(address));
         }
         for (address, _) in self.identity().private.iter().filter(|(_, holder)| **holder == id) {
-            let from = self.device(|facts| {
-                facts.addresses.iter().find(|(_, held)| held == address).map(|(index, _)| *index)
-            });
-            let from = from.map(|device| {
+            let from = device_of(address).map(|device| {
                 format!("{device}, which nothing leaves by; anyone may have it too, so ports and MAC addresses say whose it is")
             });
             add(address.to_string(), NameSource::Held, from);
