@@ -35,7 +35,8 @@ use lanes::run_all;
 const LANES: usize = 2;
 
 /// How many tests a program runs at once for each processor, if they wait for most of their time: for the end of a cut, for a
-/// back-off, or for what the kernel does in its own time. One of them uses a sixth of a processor.
+/// back-off, or for what the kernel does in its own time. One of them uses a sixth of a processor. Recoveries that a test
+/// expects to be judged are not among them: on a machine that is too busy, the daemon can't send its probes in time.
 const WAITING_TESTS_PER_PROCESSOR: usize = 2;
 
 /// The options of the chore.

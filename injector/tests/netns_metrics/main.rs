@@ -1,8 +1,6 @@
 //! `GET /metrics` of the real daemon: history over closed partitions and reloads, by TCP, in a real Prometheus, and what
 //! the sample dashboard asks for.
 
-injector_lab::group!(waits);
-
 #[path = "../support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;

@@ -143,8 +143,8 @@ mod tests {
         assert!(one[0].is_ebpf && one[0].needs_root());
         assert_eq!(one[0].tests[0].needs.programs, BTreeSet::from(["keepalived".to_owned()]));
         let waiting = |name: &str| targets.iter().any(|target| target.name == name && target.waits());
-        assert!(waiting("netns_cut") && waiting("netns_docs"));
-        assert!(!waiting("netns_guests"));
+        assert!(waiting("netns_cut") && waiting("netns_identity"));
+        assert!(!waiting("netns_docs") && !waiting("netns_guests"));
         let pure = select(&targets, Some("injector_core::config::")).unwrap();
         assert!(pure.iter().all(|target| !target.is_ebpf && !target.needs_root()));
     }
