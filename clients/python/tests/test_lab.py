@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 from typing import Any
 
 import pytest
 from cluster import Cluster, until
 from conftest import BINARY, background
+from test_docs import BLOCKS, PAGE
 
 
 @pytest.mark.parametrize("how", ["option", "ini", "marker"])
@@ -42,6 +44,15 @@ def test_a_lab_starts_a_daemon_and_stops_it(
     pid, folder = first.split()
     assert second.split()[0] == pid, "one daemon for both tests"
     assert not os.path.exists(f"/proc/{pid}") and not os.path.exists(folder)
+
+
+def test_the_suite_of_the_page_that_starts_a_daemon_passes(pytester: pytest.Pytester, cluster: Cluster) -> None:
+    (suite,) = (block for kind, block in BLOCKS if kind == "lab")
+    (ini,) = re.findall(r"^```ini\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    pytester.makefile(".yaml", lab=cluster.config().read_text())
+    pytester.makeini(ini)
+    pytester.makepyfile(suite)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", f"--injector-binary={BINARY}").assert_outcomes(passed=1)
 
 
 def test_workers_share_one_lab(pytester: pytest.Pytester, cluster: Cluster, tmp_path: pathlib.Path) -> None:

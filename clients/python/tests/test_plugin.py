@@ -148,11 +148,26 @@ def test_the_marker_cuts_for_the_call_alone(suite: pytest.Pytester, inj: Injecto
         @pytest.mark.partition(isolate=["n9"])
         def test_unknown():
             pass
+
+        @pytest.mark.partition(isolate=["n1"], recovers_within="10s", endpoint="ingres")
+        def test_no_such_endpoint():
+            print("the test was called")
+
+        @pytest.mark.partition(isolate=["n1"], recovers_within="1h")
+        def test_beyond_the_deadline():
+            print("the test was called")
+
+        @pytest.mark.partition(isolate=["n1"], endpoint="ingress")
+        def test_nothing_is_asked_of_the_endpoint():
+            print("the test was called")
         """
     )
     result = suite.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers")
-    result.assert_outcomes(passed=3, failed=3)
+    result.assert_outcomes(passed=3, failed=6)
     result.stdout.re_match_lines_random([r'E .*unknown peer "n9"; known peers: n1, n2, n3, world', "E .*not within 1 µs"])
+    # What a marker can't be answered is said before the test's call.
+    result.stdout.re_match_lines_random([r'E .*no endpoint is named "ingres"', "E .*watched for .*, and not for 3600 s", "E .*recovers_within"])
+    result.stdout.no_fnmatch_line("the test was called")
 
 
 SLOW = """

@@ -12,7 +12,7 @@ from .duration import Duration, nanoseconds
 from .errors import HealWarning, InjectorError
 from .handle import Handle
 from .record import RecoveryRecord
-from .verdict import assert_recovered
+from .verdict import assert_recovered, check_question
 from .view import Healed, PartitionView, ProbeView
 
 
@@ -57,6 +57,7 @@ class Partition(Handle):
         """Heals it, waits for its record, and raises NotRecovered unless the required endpoints (or this one, by its
         full or base name) settled within so long of the heal. The message shows phases and links."""
         self.heal()
+        check_question(self.record(), within, endpoint)
         return assert_recovered(self.recovery(), within, endpoint)
 
     def __enter__(self) -> Partition:

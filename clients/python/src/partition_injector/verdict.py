@@ -17,13 +17,7 @@ def assert_recovered(
     """Raises NotRecovered unless the required endpoints of a final record (or one endpoint, by its full or base name)
     settled within so long of the heal; without ``within`` by the record's deadline. RecoveryUnknown is raised where
     that is not known. Answers the record."""
-    limit = record.deadline_ns if within is None else nanoseconds(within)
-    if limit > record.deadline_ns:
-        raise UsageError(
-            f"the record is watched for {words(record.deadline_ns)} after the heal, and not for {words(limit)}",
-            field="within",
-            remedy="give the partition a longer deadline=",
-        )
+    limit = _limit(record, within)
     watched = _watched(record, endpoint)
     what = endpoint or "the cluster"
     text = record_text(record)
@@ -40,6 +34,25 @@ def assert_recovered(
             raise NotRecovered(f"{each.name} {how}, not within {words(limit)}\n{text}", record)
         raise RecoveryUnknown(f"it is not known whether {each.name} recovered ({each.outcome})\n{text}", record)
     return record
+
+
+def check_question(record: RecoveryRecord, within: Optional[Duration] = None, endpoint: Optional[str] = None) -> None:
+    """Raises UsageError if a record, also one that is not final, will never answer this: it has no such endpoint, or is
+    not watched for so long. Asked before the wait for a final record, which takes as long as the recovery."""
+    _limit(record, within)
+    _watched(record, endpoint)
+
+
+def _limit(record: RecoveryRecord, within: Optional[Duration]) -> int:
+    """In nanoseconds after the heal."""
+    limit = record.deadline_ns if within is None else nanoseconds(within)
+    if limit > record.deadline_ns:
+        raise UsageError(
+            f"the record is watched for {words(record.deadline_ns)} after the heal, and not for {words(limit)}",
+            field="within",
+            remedy="give the partition a longer deadline=",
+        )
+    return limit
 
 
 def _watched(record: RecoveryRecord, endpoint: Optional[str]) -> list[EndpointRecord]:

@@ -12,7 +12,7 @@ from ..duration import Duration, nanoseconds
 from ..errors import HealWarning, InjectorError
 from ..handle import Handle
 from ..record import RecoveryRecord
-from ..verdict import assert_recovered
+from ..verdict import assert_recovered, check_question
 from ..view import Healed, PartitionView, ProbeView
 
 
@@ -59,6 +59,7 @@ class AsyncPartition(Handle):
         """Heals it, waits for its record, and raises NotRecovered unless the required endpoints (or this one) settled
         within so long of the heal."""
         await self.heal()
+        check_question(await self.record(), within, endpoint)
         return assert_recovered(await self.recovery(), within, endpoint)
 
     async def __aenter__(self) -> AsyncPartition:

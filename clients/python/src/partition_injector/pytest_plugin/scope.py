@@ -18,6 +18,7 @@ from ..lab import Lab
 from ..partition import Partition
 from ..record import RecoveryRecord
 from ..record_errors import NotFinal
+from ..verdict import check_question
 from .artifacts import write
 from .options import Options
 
@@ -110,9 +111,16 @@ class Scope:
         """Cuts what the markers ask for, the outermost first, and heals it behind the block."""
         with contextlib.ExitStack() as stack:
             for mark in reversed(marks):
+                if "endpoint" in mark.kwargs and "recovers_within" not in mark.kwargs:
+                    raise UsageError(
+                        "the marker asks nothing of its endpoint", field="endpoint", remedy='add recovers_within="20s"'
+                    )
                 cut = {key: value for key, value in mark.kwargs.items() if key not in ("recovers_within", "endpoint")}
-                partition = self.injector.partition(*mark.args, **cut)
-                self._marked.append((stack.enter_context(partition), mark))
+                partition = stack.enter_context(self.injector.partition(*mark.args, **cut))
+                if "recovers_within" in mark.kwargs:
+                    # Before the test's call, which may take minutes.
+                    check_question(partition.record(), mark.kwargs["recovers_within"], mark.kwargs.get("endpoint"))
+                self._marked.append((partition, mark))
             yield
 
     def check_marked(self) -> None:
