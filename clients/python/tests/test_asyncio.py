@@ -106,6 +106,8 @@ def test_with_health_and_errors(daemon: Lab, inj: Injector) -> None:
             return (await p.view()).state
 
         assert await twin.with_(state, isolate=["n1"]) == "active"
+        with pytest.raises(NotInForce, match="longer for_"):
+            await twin.with_(["sleep", "1"], isolate=["n1"], for_="300ms")
         with pytest.raises(Problem) as unknown:
             await twin.partition(isolate=["n9"])
         assert unknown.value.code == "unknown-peer"

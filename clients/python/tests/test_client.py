@@ -179,6 +179,9 @@ def test_with_runs_a_command_or_a_function(inj: Injector, live: Callable[[], lis
     done = inj.with_([sys.executable, "-c", "import os; assert os.environ['INJECTOR_PARTITION']; exit(3)"], isolate=["n1"])
     assert done.returncode == 3
     assert inj.with_(lambda p: p.view().state, isolate=["n1"]) == "active"
+    # A command that outlasts its cut was not under it, whoever chose the end.
+    with pytest.raises(NotInForce, match="longer for_"):
+        inj.with_(["sleep", "1"], isolate=["n1"], for_="300ms")
     assert live() == []
 
 

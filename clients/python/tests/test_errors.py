@@ -203,3 +203,12 @@ def test_the_package_is_usable_by_itself() -> None:
     said = subprocess.run(script(text), capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
     assert sys.version_info >= (3, 9)
+
+
+@pytest.mark.parametrize(
+    "ns, text", [(999_980_000, "1 s"), (999_400_000, "999 ms"), (-1_914_000_000, "-1.91 s"), (3600 * 10**9, "3600 s"), (999, "999 ns")]
+)
+def test_lengths_of_time_are_three_digits_and_a_unit(ns: int, text: str) -> None:
+    from partition_injector.duration import words
+
+    assert words(ns) == text

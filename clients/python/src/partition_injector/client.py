@@ -114,7 +114,7 @@ class Injector:
     def with_(self, what: Union[Sequence[str], Callable[[Partition], T]], name: Optional[str] = None, **cut: Unpack[Cut]) -> Any:
         """Runs a command, or a function of the partition, under a partition that is always healed. Answers the
         finished command, or the function's value. Raises NotInForce if the partition ended before it."""
-        with self.partition(name, **cut) as partition:
+        with self.partition(name, **cut).outlasting() as partition:
             if callable(what):
                 return what(partition)
             return subprocess.run([*what], env={**os.environ, NAME_VARIABLE: partition.name}, check=False)

@@ -52,6 +52,7 @@ def words(ns: Optional[int]) -> str:
     if ns is None:
         return "–"
     for unit, size in (("s", 10**9), ("ms", 10**6), ("µs", 10**3)):
-        if abs(ns) >= size:
-            return f"{ns / size:.3g} {unit}" if abs(ns) < 1000 * size else f"{ns / size:.0f} {unit}"
+        # What three digits round up to the next unit is shown in that.
+        if abs(ns) >= 0.9995 * size:
+            return f"{ns / size:.3g} {unit}" if abs(ns) < 999.5 * size else f"{ns / size:.0f} {unit}"
     return f"{ns} ns"

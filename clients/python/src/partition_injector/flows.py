@@ -44,8 +44,8 @@ _WHY = {
 }
 
 
-def finish(name: str, generation: int, has_end: bool) -> Flow[Healed]:
-    """Heals it, and raises NotInForce unless it was in force until now, or until its own end if one was asked for."""
+def finish(name: str, generation: int, may_end_first: bool) -> Flow[Healed]:
+    """Heals it, and raises NotInForce unless it was in force until now, or until its own end if that may come first."""
 
     def broken(why: str) -> NotInForce:
         return NotInForce(f'"{name}" was not in force until the end of its block: {why}')
@@ -60,7 +60,7 @@ def finish(name: str, generation: int, has_end: bool) -> Flow[Healed]:
     healed = yield from heal(name, generation)
     if healed.healed_by == "request" and not was_live or healed.healed_by not in ("request", "deadline"):
         raise broken(_WHY[healed.healed_by])
-    if healed.healed_by == "deadline" and not has_end:
+    if healed.healed_by == "deadline" and not may_end_first:
         raise broken(_WHY["deadline"])
     record: RecoveryRecord = yield calls.recovery(name, generation, 0)
     for link in record.links:

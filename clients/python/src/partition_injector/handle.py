@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Optional
+from typing import Optional, TypeVar
 
 from .view import Healed, PartitionView
+
+H = TypeVar("H", bound="Handle")
 
 
 class Handle:
@@ -13,6 +15,8 @@ class Handle:
 
     def __init__(self, view: PartitionView, has_end: bool) -> None:
         self._has_end = has_end
+        #: Whether its own end may come before that of its block.
+        self._may_end_first = has_end
         self._healed: Optional[Healed] = None
         self._process = os.getpid()
         #: The daemon's answer when it was applied.
@@ -25,6 +29,11 @@ class Handle:
     def _ends_here(self) -> bool:
         """Whether the end of its block heals it: not in a child that was forked within the block."""
         return self._healed is None and self._process == os.getpid()
+
+    def outlasting(self: H) -> H:
+        """The same; its own end, too, must not come before that of its block."""
+        self._may_end_first = False
+        return self
 
     @property
     def name(self) -> str:

@@ -69,7 +69,7 @@ class Partition(Handle):
         if not self._ends_here:
             return
         if error is None:
-            self._healed = self._caller.run(flows.finish(self.name, self.generation, self._has_end))
+            self._healed = self._caller.run(flows.finish(self.name, self.generation, self._may_end_first))
             self._caller.note_healed(self.generation)
             return
         try:

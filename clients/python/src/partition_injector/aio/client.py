@@ -120,7 +120,7 @@ class AsyncInjector:
     ) -> Any:
         """Runs a command, or a coroutine function of the partition, under a partition that is always healed. Answers
         the command's exit code, or the function's value. Raises NotInForce if the partition ended before it."""
-        async with await self.partition(name, **cut) as partition:
+        async with (await self.partition(name, **cut)).outlasting() as partition:
             if callable(what):
                 return await what(partition)
             process = await asyncio.create_subprocess_exec(*what, env={**os.environ, NAME_VARIABLE: partition.name})
