@@ -128,6 +128,32 @@ fn starved_trials_count_and_are_told_apart() {
 }
 
 #[test]
+fn an_undecided_verdict_names_the_trials_that_the_host_starved_and_what_to_do() {
+    let starved = Plant { starved: true, ..Plant::undecided(Outcome::Unknown) };
+    let none = summary(&vec![starved.clone(); 3]);
+    assert_eq!(none.verdict.exit_code, 2);
+    assert_eq!(
+        none.verdict.sentence,
+        "No trial was decided, so nothing can be said; the host was too busy to measure in 3 of 3 undecided trials: measure on \
+         an idle machine, probe less often (a longer `interval`), and use a release build."
+    );
+    let mut some = vec![Plant::recovered(SECOND); 8];
+    some.extend([starved, Plant::undecided(Outcome::Censored)]);
+    let some = summary(&some);
+    assert_eq!(some.verdict.exit_code, 2, "{}", some.verdict.sentence);
+    assert!(
+        some.verdict.sentence.contains("in 1 of 2 undecided trials: measure on"),
+        "{}",
+        some.verdict.sentence
+    );
+    let unproved = summary(&[Plant { starved: true, ..Plant::undecided(Outcome::HarnessFailed) }]);
+    assert!(unproved.verdict.sentence.contains("; the host was too busy"), "{}", unproved.verdict.sentence);
+    // An undecided trial of an idle host has another cause.
+    let calm = summary(&[Plant::undecided(Outcome::Unknown)]);
+    assert_eq!(calm.verdict.sentence, "No trial was decided, so nothing can be said.");
+}
+
+#[test]
 fn verdicts() {
     let verdict = |planted: &[Plant], plan: Plan| summarize(&trials(planted), &plan).verdict.exit_code;
     let of = |trials| Plan { trials: Some(trials), ..Plan::default() };

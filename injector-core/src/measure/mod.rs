@@ -37,6 +37,7 @@ use crate::clock::{HostClock, MonoNs, Span};
 use crate::model::{Ready, Traffic};
 use crate::sample::Sample;
 
+mod unhealthy;
 mod unresolved;
 mod words;
 
@@ -48,6 +49,10 @@ pub const PENDING_SLACK: Duration = Duration::from_secs(2);
 
 /// The usual [`Evidence::starved_pressure`].
 pub const STARVED_PRESSURE: f64 = 0.5;
+
+/// The remedy where the host was too busy to send probes when they were due.
+pub const STARVED_REMEDY: &str =
+    "measure on an idle machine, probe less often (a longer `interval`), and use a release build";
 
 /// Everything that is known about one partition at one instant.
 #[derive(Clone, Debug)]
@@ -153,7 +158,9 @@ pub struct Closed {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HarnessFailure {
     /// The dead-man's switch healed, or would have.
-    #[error("the lease lapsed: the daemon was late, and the kernel healed everything")]
+    #[error(
+        "the lease lapsed: the daemon was late, and the kernel healed everything; unless you paused it, {STARVED_REMEDY}"
+    )]
     LeaseLapsed,
     /// A role in its shape could not be resolved, so that nothing was cut.
     #[error("{0}")]

@@ -5,7 +5,9 @@ use super::endpoint::{BeforeHeal, Track};
 use super::host::lateness_p99;
 use super::phases::{self, Marks};
 use super::words::seconds;
-use super::{EndpointEvidence, Evidence, HarnessFailure, as_asked, force, outages};
+use super::{
+    EndpointEvidence, Evidence, HarnessFailure, STARVED_REMEDY, as_asked, force, outages, unhealthy,
+};
 use crate::api::{
     EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outage, Outcome, Phases, RECORD_SCHEMA,
     RecoveryRecord, Stamped,
@@ -92,6 +94,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
     let is_probed = evidence.cut.is_some() && !evidence.endpoints.is_empty();
     let is_pressed = host.cpu_pressure.is_some_and(|share| share > evidence.starved_pressure);
     let is_late = host.probe_lateness_p99_ns.zip(shortest).is_some_and(|(late, interval)| late > interval);
+    let is_unsent = watch.as_ref().is_some_and(|watch| watch.unsent().is_some());
     RecoveryRecord {
         schema: RECORD_SCHEMA,
         name: evidence.name.clone(),
@@ -114,7 +117,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         outage,
         heal_to_ready_ns: since_heal(ready),
         heal_to_settled_ns: since_heal(settled),
-        starved: is_probed && (is_late || is_pressed),
+        starved: is_probed && (is_late || is_pressed || is_unsent),
         host,
         warnings,
         lost_events: evidence.lost_events,
@@ -187,13 +190,28 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Why the required endpoints' probes decide nothing: some that decide were never sent, since this host
-    /// held the daemon up; `None` if the probes decide.
+    /// Why the required endpoints' probes decide nothing: some that decide were never sent, or have no result;
+    /// `None` if the probes decide.
     fn held_up(&self) -> Option<String> {
-        let until = match self.cluster?.settling {
+        let until = self.decided_until()?;
+        let silent = || {
+            let mut required = self.required.iter().map(|&at| &self.evidence.endpoints[at]);
+            required.find_map(|endpoint| self.silent(endpoint, until))
+        };
+        self.unsent().or_else(silent)
+    }
+
+    /// The end of the time whose probes decide; `None` without required endpoints.
+    fn decided_until(&self) -> Option<MonoNs> {
+        Some(match self.cluster?.settling {
             Settling::Settled { until, .. } => until,
             Settling::Hopeless { .. } | Settling::Open => self.deadline,
-        };
+        })
+    }
+
+    /// Which probes that decide were never sent, since this host held the daemon up; `None` if all were.
+    fn unsent(&self) -> Option<String> {
+        let until = self.decided_until()?;
         self.required.iter().find_map(|&at| {
             let endpoint = &self.evidence.endpoints[at];
             let decides = |sample: &&Sample| {
@@ -203,13 +221,13 @@ impl<'a> Watch<'a> {
                     && sample.done <= self.horizon
             };
             let unsent = endpoint.samples.iter().filter(decides).count();
-            if unsent > 0 {
-                return Some(format!(
-                    "{unsent} probes of {} that decide were never sent: this host held the daemon up",
+            (unsent > 0).then(|| {
+                let were = if unsent == 1 { "probe that decides was" } else { "probes that decide were" };
+                format!(
+                    "{unsent} {were} never sent to {}: this host held the daemon up; {STARVED_REMEDY}",
                     endpoint.name
-                ));
-            }
-            self.silent(endpoint, until)
+                )
+            })
         })
     }
 
@@ -341,40 +359,14 @@ fn decide(evidence: &Evidence<'_>, before: &[BeforeHeal], watch: Option<&Watch<'
         let reason = format!("{}→{} is still cut by \"{holder}\"", link.src, link.dst);
         return Some(Decision::for_all(Outcome::Unknown, reason));
     }
-    for &at in &watch.required {
-        let name = &evidence.endpoints[at].name;
-        let reason = match before[at].healthy {
-            Some(true) => continue,
-            Some(false) => {
-                let why = last_error_before(evidence, &evidence.endpoints[at])
-                    .map_or_else(String::new, |error| format!(": its last failed probe says \"{error}\""));
-                format!("{name} was not healthy before the cut{why}; {WAIT_FIRST}")
-            }
-            None => format!(
-                "{name} had fewer than {} probes before the cut, or some of the last were never sent, so that it is \
-                 not known whether it was healthy; {WAIT_FIRST}",
-                evidence.ready.consecutive
-            ),
-        };
+    let unhealthy = |at: &usize| unhealthy::why(evidence, &evidence.endpoints[*at], before[*at].healthy);
+    if let Some(reason) = watch.required.iter().find_map(unhealthy) {
         return Some(Decision::new(Outcome::Unknown, reason));
     }
     Some(seen.unwrap_or_else(|| {
         let by = evidence.closed_by.as_ref().map(|closed| closed.partition.as_str()).unwrap_or_default();
         Decision::new(Outcome::Censored, format!("\"{by}\" cut before the recovery was decided"))
     }))
-}
-
-/// The remedy for a cut that came before the required endpoints were healthy.
-const WAIT_FIRST: &str = "cut again once `injector wait --healthy` says that all are";
-
-/// Why the last failed probe before the cut failed.
-fn last_error_before<'a>(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'a>) -> Option<&'a str> {
-    let cut = evidence.cut?;
-    let before = endpoint
-        .samples
-        .iter()
-        .filter(|sample| sample.done <= cut.begin_ns && sample.failure.is_some() && !sample.is_unsent());
-    before.max_by_key(|sample| sample.scheduled)?.failure.as_ref().map(|failure| failure.text.as_str())
 }
 
 /// The decision by the probes alone, once it is final.

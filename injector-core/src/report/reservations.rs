@@ -3,11 +3,14 @@
 use serde::Serialize;
 
 use crate::figures::counted;
+use crate::measure::STARVED_REMEDY;
 use crate::stats::summary::Summary;
 
 /// What a run's verdict leaves open. Reports and comparisons show the sentences beside the verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reservations {
+    /// Trials that were measured while the host was too busy to send probes in time.
+    pub starved: u64,
     /// Trials whose cut is not proved.
     pub unproved: u64,
     /// Trials with links whose coverage is unknown.
@@ -26,6 +29,15 @@ impl Reservations {
     /// Those of a run with this summary.
     pub fn of(s: &Summary) -> Self {
         let mut sentences = Vec::new();
+        // What makes every figure doubtful comes first, with what to do.
+        if s.starved > 0 {
+            let is = if s.starved == 1 { "is" } else { "are" };
+            sentences.push(format!(
+                "{} of {} {is} starved: the host was too busy to measure well; {STARVED_REMEDY}.",
+                s.starved,
+                counted(s.trials, "trial")
+            ));
+        }
         if let Some(why) = &s.given_up {
             sentences.push(format!("The campaign was given up: {why}."));
         }
@@ -53,6 +65,7 @@ impl Reservations {
                 .push("The campaign was stopped by what it found: its intervals are nominal.".to_owned());
         }
         Self {
+            starved: s.starved,
             unproved: s.unproved,
             unknown_coverage: s.unknown_coverage,
             left_out: s.left_out,

@@ -254,9 +254,12 @@ pub fn notes(run: &Run) -> Vec<String> {
     if s.starved > 0 {
         let without = &s.cluster_without_starved.settled;
         notes.push(format!(
-            "{} starved (the host was too busy to measure well). Without: {} of {} beyond the \
-             deadline, median {}.",
-            trials(s.starved),
+            "Without the {} starved: {} of {} beyond the deadline, median {}.",
+            if s.starved == 1 {
+                "trial that is".to_owned()
+            } else {
+                format!("{} trials that are", s.starved)
+            },
             without.beyond_deadline,
             without.n,
             maybe_time(without.p50_ns)

@@ -9,6 +9,7 @@ use super::sequential::{Decision, Sprt};
 use super::series::{Figures, Plan};
 use super::trial::{Instant, Trial};
 use crate::figures::counted;
+use crate::measure::STARVED_REMEDY;
 
 /// The sequential test over the decided trials in their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,12 +60,13 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
         return verdict(
             2,
             format!(
-                "In none of {made} trials was the cut proved: it was not in force, or no packet was dropped on its links; so nothing can be said."
+                "In none of {made} trials was the cut proved: it was not in force, or no packet was dropped on its links; so nothing can be said{}.",
+                starved(trials)
             ),
         );
     }
     let (Some(rate), Some([_, worst])) = (cluster.rate, cluster.rate_bounds) else {
-        return verdict(2, "No trial was decided, so nothing can be said.".to_owned());
+        return verdict(2, format!("No trial was decided, so nothing can be said{}.", starved(trials)));
     };
     if plan.no_gate {
         return verdict(0, format!("{of}; the gate is off, so that this passes whatever it finds."));
@@ -95,7 +97,12 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
         let open = cluster.undetermined;
         return verdict(
             2,
-            format!("{of}, but {open} undecided trials could lift the rate to {}.", percent(worst)),
+            format!(
+                "{of}, but {} could lift the rate to {}{}.",
+                counted(open, "undecided trial"),
+                percent(worst),
+                starved(trials)
+            ),
         );
     }
     verdict(
@@ -106,6 +113,22 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
             left_open(cluster.beyond_deadline, cluster.n)
         ),
     )
+}
+
+/// How many of the undecided trials this host starved, with the remedy; empty for none.
+fn starved(trials: &[Trial]) -> String {
+    let is_decided =
+        |trial: &Trial| trial.beyond(&trial.cluster, Instant::Settled, trial.deadline_ns).is_some();
+    let undecided = trials.iter().filter(|trial| !is_decided(trial));
+    let (starved, all) =
+        undecided.fold((0u64, 0u64), |(starved, all), trial| (starved + u64::from(trial.starved), all + 1));
+    match starved {
+        0 => String::new(),
+        _ => format!(
+            "; the host was too busy to measure in {starved} of {}: {STARVED_REMEDY}",
+            counted(all, "undecided trial")
+        ),
+    }
 }
 
 /// A fault of this rate is what a campaign should be able to show.

@@ -18,6 +18,7 @@ use injector_client::campaign::{CampaignEnd, CampaignEvent, Measure, Options, Tr
 use injector_core::api::{Outcome, RecoveryRecord, Trial, role_suffix};
 use injector_core::campaign::{CampaignSpec, file};
 use injector_core::figures::{counted, maybe_percent, outcome, percent, percents};
+use injector_core::measure::STARVED_REMEDY;
 use injector_core::report::{ReportOptions, report};
 use injector_core::run::Hooks;
 use injector_core::run::settings::{Cell, Settings};
@@ -141,6 +142,8 @@ struct Reporter {
     trials: u64,
     pace: DutyCycle,
     begun: Instant,
+    /// Whether the remedy for a busy host was shown.
+    is_remedy_shown: bool,
 }
 
 impl Reporter {
@@ -153,7 +156,15 @@ impl Reporter {
             bar
         });
         let pace = DutyCycle::new(settings, counts.made);
-        Self { json: common.json, quiet, bar, trials: settings.trials, pace, begun: Instant::now() }
+        Self {
+            json: common.json,
+            quiet,
+            bar,
+            trials: settings.trials,
+            pace,
+            begun: Instant::now(),
+            is_remedy_shown: false,
+        }
     }
 
     /// What will be done and what it can show, before the first cut.
@@ -179,12 +190,15 @@ impl Reporter {
         }
     }
 
-    fn report(&self, counts: TrialCounts, news: CampaignEvent<'_>) {
+    fn report(&mut self, counts: TrialCounts, news: CampaignEvent<'_>) {
         let about = |what: &str, trial: Trial| format!("trial {} {what}", trial.index);
         match news {
             CampaignEvent::Waiting(trial) => self.now(counts, &about("waits for health", trial)),
             CampaignEvent::Cut(trial, _) => self.now(counts, &about("is measured", trial)),
             CampaignEvent::Record(record) => {
+                if record.starved && !std::mem::replace(&mut self.is_remedy_shown, true) {
+                    self.warn(&format!("this host is too busy to measure well: {STARVED_REMEDY}"));
+                }
                 if self.json {
                     // A reader that has gone away does not end the campaign.
                     let _ = print(&format!("{}\n", json(&record)));
@@ -274,7 +288,7 @@ fn trial_line(record: &RecoveryRecord, counts: TrialCounts, with_rate: bool) -> 
         let _ = write!(text, ": {reason}");
     }
     if record.starved {
-        text.push_str(" (the host was short of CPU)");
+        text.push_str(" (starved: this host was too busy to measure well)");
     }
     if with_rate {
         let _ = write!(text, "; {}", rate(counts));

@@ -9,11 +9,13 @@ use injector_core::api::{
     Outcome, RecoveryRecord,
 };
 use injector_core::figures::counted;
+use injector_core::measure::STARVED_REMEDY;
 use injector_core::model::{NamedLink, Traffic};
 
 /// The verdict first, then what happened when; every time counts from the heal.
 pub(super) fn text(record: &RecoveryRecord) -> String {
     let mut text = format!("{}: {}\n", record.name, verdict(record));
+    starved(&mut text, record);
     coverage(&mut text, record);
     cut_and_heal(&mut text, record);
     if record.heal.is_some() {
@@ -37,6 +39,21 @@ fn verdict(record: &RecoveryRecord) -> String {
         Some(Outcome::NotRecovered) => format!("NOT recovered within {deadline} of the heal{reason}"),
         Some(outcome) => format!("{}{reason}", word(&outcome)),
     }
+}
+
+/// What makes every time below doubtful, and what to do.
+fn starved(text: &mut String, record: &RecoveryRecord) {
+    if !record.starved {
+        return;
+    }
+    let HostRecord { probe_lateness_p99_ns: late, cpu_pressure: pressure, .. } = &record.host;
+    let lateness = late.map(|late| format!("probe lateness p99 {}", span_or_none(Some(late))));
+    let pressure = pressure.map(|share| format!("CPU pressure {share:.2}"));
+    let signs: Vec<String> = lateness.into_iter().chain(pressure).collect();
+    let signs = if signs.is_empty() { String::new() } else { format!(" ({})", signs.join(", ")) };
+    let is_in_verdict = record.outcome_reason.as_ref().is_some_and(|reason| reason.contains(STARVED_REMEDY));
+    let remedy = if is_in_verdict { String::new() } else { format!("; {STARVED_REMEDY}") };
+    let _ = writeln!(text, "  starved  this host was too busy to measure well{signs}{remedy}");
 }
 
 /// The links that the verdict does not speak of, or speaks of with less than certainty.
@@ -377,13 +394,6 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
     if let Some(other) = &record.closed_by {
         doubts.push(format!("partition {other} began before this record was final"));
     }
-    if record.starved {
-        let HostRecord { probe_lateness_p99_ns: late, cpu_pressure: pressure, .. } = &record.host;
-        let lateness = late.map(|late| format!("lateness p99 {}", span_or_none(Some(late))));
-        let pressure = pressure.map(|share| format!("CPU pressure {share:.2}"));
-        let signs: Vec<String> = lateness.into_iter().chain(pressure).collect();
-        doubts.push(format!("the host starved the probes ({})", signs.join(", ")));
-    }
     if let Some(lost @ 1..) = record.lost_events {
         doubts.push(format!("{} lost", counted(lost, "event")));
     }
@@ -416,8 +426,26 @@ mod tests {
     }
 
     #[test]
+    fn a_starved_record_says_so_and_what_to_do_right_after_its_verdict() {
+        let starved = RecoveryRecord { starved: true, ..record() };
+        let of = |record: &RecoveryRecord| text(record).lines().nth(1).unwrap().to_owned();
+        let line = of(&starved);
+        assert!(
+            line.starts_with("  starved  this host was too busy to measure well (probe lateness"),
+            "{line}"
+        );
+        assert!(line.ends_with(&format!("; {STARVED_REMEDY}")), "{line}");
+        // The verdict has the remedy already.
+        let reason = Some(format!("12 probes were never sent; {STARVED_REMEDY}"));
+        let unsent = RecoveryRecord { outcome_reason: reason, ..starved };
+        assert!(of(&unsent).starts_with("  starved") && !of(&unsent).contains(STARVED_REMEDY));
+        let calm = text(&RecoveryRecord { starved: false, ..record() });
+        assert!(!calm.contains("starved"), "{calm}");
+    }
+
+    #[test]
     fn links_without_a_verdict_are_named_at_the_head() {
-        let mut record = record();
+        let mut record = RecoveryRecord { starved: false, ..record() };
         let mut link = record.links[0].clone();
         (link.left_out, link.coverage) = (false, None);
         let of = |dst: &str, state, left_out, reason: Option<&str>| LinkRecord {
