@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod measure;
 pub mod metrics;
 pub mod model;
+pub mod nearest;
 pub mod object;
 pub mod plan;
 pub mod report;

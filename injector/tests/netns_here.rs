@@ -173,8 +173,8 @@ fn a_wrong_name_in_here_stops_the_start_with_its_place() {
         lab.within("n1", || Daemon::try_start(&config).map(drop))
     };
     for (here, says) in [
-        ("[n1, n9]", ":4:12: here[1]: unknown peer \"n9\"; the peers are n1, n2"),
-        ("[N1]", ":4:8: here[0]: unknown peer \"N1\"; the peers are n1, n2"),
+        ("[n1, n9]", ":4:12: here[1]: unknown peer \"n9\"; known peers: n1, n2"),
+        ("[N1]", ":4:8: here[0]: unknown peer \"N1\"; did you mean \"n1\"? known peers: n1, n2"),
         ("[world]", "here[0]: \"world\" is everyone who is no peer; name the peers on this host"),
         ("[]", "no peer is here, so that this daemon would cut nothing"),
         ("n1", "found \"n1\" where a list is expected; name the peers on this host, as in: here: [n1]"),

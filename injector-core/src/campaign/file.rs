@@ -11,6 +11,7 @@ use crate::clock::Span;
 use crate::config::{self, ConfigError, ConfigErrors, text};
 use crate::flat::flat;
 use crate::model::{Shape, Traffic, seed, traffic_fields};
+use crate::nearest::did_you_mean;
 use crate::run::Hooks;
 use crate::run::settings::{Cell, StopWhen};
 use crate::topology::words::parse_words;
@@ -143,10 +144,11 @@ fn words(text: &str, path: &str) -> (String, bool) {
     let text =
         [path, key].iter().find_map(|path| text.strip_prefix(path)?.strip_prefix(": ")).unwrap_or(text);
     if let Some(keys) = text.strip_prefix("unknown field ") {
-        return (
-            format!("unknown key {}", keys.replace("expected one of", "known here:").replace('`', "\"")),
-            true,
-        );
+        // `x`, expected one of `a`, `b`
+        let mut names = keys.split('`').skip(1).step_by(2);
+        let proposal = names.next().map(|wrong| did_you_mean(wrong, names)).unwrap_or_default();
+        let known = format!("{proposal}known here:");
+        return (format!("unknown key {}", keys.replace("expected one of", &known).replace('`', "\"")), true);
     }
     if let Some(key) = text.strip_prefix("missing field ") {
         return (format!("{} is missing", key.replace('`', "\"")), false);
@@ -293,9 +295,17 @@ trials: 40
         for (text, expected) in [
             (
                 "shapes: [random-node]\nholds: [5s]\ntrials: 40\ntrails: 3\n",
-                "c.yaml:4:1: trails: unknown key \"trails\", known here: \"shapes\", ",
+                "c.yaml:4:1: trails: unknown key \"trails\", did you mean \"trials\"? known here: \"shapes\", ",
             ),
             ("shapes: [random-node]\nholds: [5]\ntrials: 40\n", "holds[0]"),
+            (
+                "shapes: [halves]\n\tholds: [5s]\n",
+                "c.yaml:2:1: a tab indents this line, and YAML allows only spaces; replace the tabs",
+            ),
+            (
+                "shapes: [halvs]\nholds: [5s]\ntrials: 4\n",
+                "unknown shape \"halvs\"; did you mean \"halves\"? shapes are",
+            ),
             ("shapes: [sideways]\nholds: [5s]\ntrials: 40\n", "unknown shape \"sideways\""),
             ("shapes: [random-node]\ntrials: 40\n", "c.yaml:1:1: \"holds\" is missing"),
             (

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::api::{EndpointView, Status, VerdictOptions};
 use crate::clock::Span;
+use crate::nearest::did_you_mean;
 use crate::run::settings::{Campaign, Cell, Gates, Settings, StopWhen};
 use crate::run::{Conduct, Hooks};
 use crate::stats::sequential::Sprt;
@@ -164,8 +165,12 @@ impl CampaignSpec {
         for name in &self.verdict.advisory {
             if !endpoints.iter().any(|(endpoint, _)| is_named(endpoint, name)) {
                 let all: Vec<&str> = endpoints.iter().map(|(endpoint, _)| *endpoint).collect();
-                let what =
-                    format!("no endpoint \"{name}\" is configured; the endpoints are {}", all.join(", "));
+                let bases = all.iter().map(|endpoint| endpoint.split('@').next().unwrap_or(endpoint));
+                let proposal = did_you_mean(name, all.iter().copied().chain(bases));
+                let what = format!(
+                    "no endpoint \"{name}\" is configured; {proposal}the endpoints are {}",
+                    all.join(", ")
+                );
                 return Err(SpecError::new("advisory", what));
             }
         }
@@ -317,7 +322,11 @@ mod tests {
         assert_eq!(spec("web@n1", false).check_endpoints(&endpoints), Ok(()));
         assert_eq!(spec("web", true).check_endpoints(&endpoints), Ok(()));
         for (spec, endpoints, expected) in [
-            (spec("webb", false), &endpoints[..], "no endpoint \"webb\" is configured; the endpoints are"),
+            (
+                spec("webb", false),
+                &endpoints[..],
+                "no endpoint \"webb\" is configured; did you mean \"web\"? the endpoints are",
+            ),
             (spec("web", false), &endpoints[..], "every endpoint is advisory"),
             (CampaignSpec::default(), &endpoints[2..], "every endpoint is advisory"),
             (CampaignSpec::default(), &endpoints[..0], "names no endpoints"),

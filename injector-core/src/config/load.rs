@@ -141,11 +141,10 @@ fn tree<'a>(text: &str, file: &'a str) -> Result<(read::Tree, read::Report<'a>),
         )]));
     }
     let tree: read::Tree =
-        serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_yaml(&error, text, file)]))?;
+        serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_read(&error, text, file)]))?;
     let positions = text_position::TextPositions::of(text).map_err(|error| {
-        let what = format!("this is not YAML ({})", error.info());
         let position = text_position::TextPosition::from(*error.marker());
-        ConfigErrors(vec![read::error_at(file, Some(position), "", what, SYNTAX_REMEDY.to_owned())])
+        ConfigErrors(vec![not_yaml(error.info(), position, text, file)])
     })?;
     let report = read::Report::new(file, positions);
     report.duplicates();
@@ -170,6 +169,8 @@ fn nobody(_: &Engine, _: &Selector) -> Result<Vec<String>, (String, String)> {
 const SYNTAX_REMEDY: &str =
     "fix the syntax at this place: check indentation, quotes and brackets, and leave out tags";
 
+const TAB_REMEDY: &str = "replace the tabs at the beginning of lines by spaces, two for each level";
+
 const DEPTH_REMEDY: &str =
     "close the brackets, or undo the indentation: nothing that is read here is so deep";
 
@@ -185,10 +186,19 @@ pub(crate) fn place_of(text: &str, path: &str) -> Option<(usize, usize)> {
     positions.values_then_key(path).map(|position| (position.line, position.column))
 }
 
-fn not_yaml(error: &serde_yaml::Error, text: &str, file: &str) -> ConfigError {
+fn not_read(error: &serde_yaml::Error, text: &str, file: &str) -> ConfigError {
     let position = error
         .location()
         .map(|at| text_position::TextPosition { line: at.line().max(1), column: at.column().max(1) });
     let position = position.or_else(|| text_position::second_document(text)).unwrap_or(text_position::START);
-    read::error_at(file, Some(position), "", format!("this is not YAML ({error})"), SYNTAX_REMEDY.to_owned())
+    not_yaml(&error.to_string(), position, text, file)
+}
+
+/// What a parser says of a text at a place. Parsers stumble over a tab in the indentation in ways that do not name it.
+fn not_yaml(said: &str, position: text_position::TextPosition, text: &str, file: &str) -> ConfigError {
+    let (position, what, remedy) = match text_position::tab_before(text, position) {
+        Some(tab) => (tab, "a tab indents this line, and YAML allows only spaces".to_owned(), TAB_REMEDY),
+        None => (position, format!("this is not YAML ({said})"), SYNTAX_REMEDY),
+    };
+    read::error_at(file, Some(position), "", what, remedy.to_owned())
 }

@@ -9,6 +9,7 @@ use serde_yaml::{Mapping, Value};
 use super::error::{ConfigError, ConfigErrors};
 use super::text_position::{START, TextPosition, TextPositions, below, item};
 use crate::clock::{Span, SpanError};
+use crate::nearest::nearest;
 
 /// The smallest span that is not zero.
 pub(super) const ABOVE_ZERO: Span = Span(std::time::Duration::from_nanos(1));
@@ -91,17 +92,50 @@ impl<'de> Visitor<'de> for TreeVisitor {
 pub(super) struct Report<'a> {
     file: &'a str,
     positions: TextPositions,
-    errors: RefCell<Vec<ConfigError>>,
+    faults: RefCell<Vec<Fault>>,
+}
+
+/// A fault, and what decides its place among the others.
+struct Fault {
+    error: ConfigError,
+    kind: FaultKind,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum FaultKind {
+    /// A key of this mapping, given by its path, that is not known there.
+    UnknownKey {
+        table: String,
+        meant: Option<&'static str>,
+    },
+    /// A key that this mapping must have.
+    Missing {
+        table: String,
+        key: &'static str,
+    },
+    Other,
 }
 
 impl<'a> Report<'a> {
     pub fn new(file: &'a str, positions: TextPositions) -> Self {
-        Self { file, positions, errors: RefCell::default() }
+        Self { file, positions, faults: RefCell::default() }
     }
 
     fn push(&self, position: Option<TextPosition>, path: &str, what: String, remedy: String) {
+        self.push_as(FaultKind::Other, position, path, what, remedy);
+    }
+
+    fn push_as(
+        &self,
+        kind: FaultKind,
+        position: Option<TextPosition>,
+        path: &str,
+        what: String,
+        remedy: String,
+    ) {
         let position = position.or_else(|| self.around(path)).unwrap_or(START);
-        self.errors.borrow_mut().push(error_at(self.file, Some(position), path, what, remedy));
+        let error = error_at(self.file, Some(position), path, what, remedy);
+        self.faults.borrow_mut().push(Fault { error, kind });
     }
 
     /// The place of the nearest collection around a path that has none of its own.
@@ -142,7 +176,7 @@ impl<'a> Report<'a> {
 
     /// How many faults there are so far.
     pub fn count(&self) -> usize {
-        self.errors.borrow().len()
+        self.faults.borrow().len()
     }
 
     /// Adds the keys that are given twice.
@@ -153,12 +187,40 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// The faults in the order of the text.
+    /// The faults in the order of the text, but an unknown key before all other faults of its mapping: those may follow from
+    /// it. That a key is missing which an unknown one is likely to mean is no fault of its own.
     pub fn into_errors(self) -> ConfigErrors {
-        let mut errors = self.errors.into_inner();
-        errors.sort_by_key(|error| (error.line, error.column));
-        ConfigErrors(errors)
+        let mut faults = self.faults.into_inner();
+        let place = |error: &ConfigError| (error.line, error.column);
+        let unknown: Vec<_> = faults
+            .iter()
+            .filter_map(|Fault { error, kind }| match kind {
+                FaultKind::UnknownKey { table, meant } => Some((table.clone(), *meant, place(error))),
+                _ => None,
+            })
+            .collect();
+        faults.retain(|fault| match &fault.kind {
+            FaultKind::Missing { table, key } => {
+                !unknown.iter().any(|(of, meant, _)| of == table && *meant == Some(*key))
+            }
+            _ => true,
+        });
+        faults.sort_by_cached_key(|Fault { error, kind }| {
+            let own = place(error);
+            if matches!(kind, FaultKind::UnknownKey { .. }) {
+                return (own, false, own);
+            }
+            let around = unknown.iter().filter(|(table, ..)| is_within(&error.path, table));
+            (around.map(|(.., place)| *place).chain([own]).max().unwrap_or(own), true, own)
+        });
+        ConfigErrors(faults.into_iter().map(|fault| fault.error).collect())
     }
+}
+
+/// Whether the value at `path` is the collection `table` or lies in it.
+fn is_within(path: &str, table: &str) -> bool {
+    path.strip_prefix(table)
+        .is_some_and(|rest| table.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// Makes a fault at a place of the file.
@@ -350,19 +412,42 @@ impl<'a> Fields<'a> {
     pub fn require(&self, key: &'static str, remedy: &str) -> Option<Node<'a>> {
         let node = self.get(key);
         if node.is_none() {
-            let path = below(&self.node.path, key);
-            self.node.report.at_key(&path, format!("\"{key}\" is missing"), remedy);
+            self.missing(key, remedy);
         }
         node
     }
 
+    /// Reports a key that must be there.
+    pub fn missing(&self, key: &'static str, remedy: &str) {
+        let report = self.node.report;
+        let path = below(&self.node.path, key);
+        let kind = FaultKind::Missing { table: self.node.path.clone(), key };
+        let what = format!("\"{key}\" is missing");
+        report.push_as(kind, report.positions.key(&path), &path, what, remedy.to_owned());
+    }
+
     /// Reports the keys that were never asked for.
     pub fn finish(self) {
-        let known = self.known.borrow().join(", ");
+        let known = self.known.borrow();
+        let is_given = |key: &&str| self.entries.iter().any(|(given, _)| given == key);
         for ((key, node), taken) in self.entries.iter().zip(&self.taken) {
-            if !taken.get() {
-                node.key_error(format!("unknown key \"{key}\""), format!("known here: {known}"));
+            if taken.get() {
+                continue;
             }
+            // A key that is there already is meant only if no other one is near.
+            let absent = known.iter().copied().filter(|known| !is_given(known));
+            let meant = nearest(key, absent).or_else(|| nearest(key, known.iter().copied()));
+            let meant = meant.and_then(|meant| known.iter().copied().find(|known| *known == meant));
+            let proposal = meant.map_or_else(String::new, |meant| format!("did you mean \"{meant}\"? "));
+            let report = self.node.report;
+            let kind = FaultKind::UnknownKey { table: self.node.path.clone(), meant };
+            report.push_as(
+                kind,
+                report.positions.key(&node.path),
+                &node.path,
+                format!("unknown key \"{key}\""),
+                format!("{proposal}known here: {}", known.join(", ")),
+            );
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn config(root: &Node<'_>, select: &Select<'_>) -> Option<Config> {
     let containers = top.get("containers");
     if peers.is_none() && containers.is_none() {
         let remedy = "name the peers, as in: peers: { n1: { addresses: [10.0.0.1] } }";
-        root.report().at_key("peers", "\"peers\" is missing", remedy);
+        top.missing("peers", remedy);
     }
     let engine = top.get("engine").and_then(|node| container::engine(&node)).unwrap_or_default();
     let selected = match containers {
@@ -236,7 +236,8 @@ fn presets(
         };
         if matches!(shape, Shape::Preset(_)) {
             node.error(format!("preset \"{name}\" refers to a preset"), "write the shape itself");
-        } else if names.peers().count() <= MAX_PEERS
+        } else if (1..=MAX_PEERS).contains(&names.peers().count())
+            // Without peers, the fault is theirs.
             && let Err(error) = buildable(&shape, Direction::Both, names, roles)
         {
             unbuildable(&node, name, &error);

@@ -1,8 +1,7 @@
 //! Why a shape can't be built.
 
-use std::fmt::Write as _;
-
 use crate::model::WORLD;
+use crate::nearest::known_names;
 
 /// Why a shape can't be built from these peers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,15 +154,15 @@ impl TopologyError {
     /// What to do about it.
     pub fn remedy(&self) -> String {
         match self {
-            Self::UnknownPeer { known, .. } => format!("known peers: {}", listed(known)),
+            Self::UnknownPeer { name, known } => known_names(name, "peers", known),
             Self::UnknownPreset { known, .. } if known.is_empty() => {
                 "the config has no presets; add it under presets, or name a shape".to_owned()
             }
-            Self::UnknownPreset { known, .. } => format!("known presets: {}", listed(known)),
+            Self::UnknownPreset { name, known } => known_names(name, "presets", known),
             Self::UnknownRole { known, .. } if known.is_empty() => {
                 "the config has no roles; add it under roles, or name a peer".to_owned()
             }
-            Self::UnknownRole { known, .. } => format!("known roles: {}", listed(known)),
+            Self::UnknownRole { name, known } => known_names(name, "roles", known),
             Self::NotOne { .. } => "name a peer, or another role".to_owned(),
             Self::NestedPreset { .. } => "write the shape itself in the preset".to_owned(),
             Self::Twice { .. } => "name each peer in one group, once".to_owned(),
@@ -179,13 +178,4 @@ impl TopologyError {
             Self::NoFirstGroup { .. } => "leave the direction out; links names single directions".to_owned(),
         }
     }
-}
-
-/// At most a dozen names: a config may have a thousand.
-fn listed(names: &[String]) -> String {
-    let mut text = names.iter().take(12).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > 12 {
-        let _ = write!(text, " and {} more", names.len() - 12);
-    }
-    text
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::model::Shape;
+use crate::nearest::did_you_mean;
 
 pub use super::shapes::SHAPES;
 pub use super::syntax::{AMONG, ShapeError, Syntax};
@@ -44,7 +45,10 @@ pub fn parse_words(words: &[String]) -> Result<Shape, ShapeError> {
         return Err(ShapeError::Missing { known: known() });
     };
     let syntax = SHAPES.iter().find(|syntax| syntax.word == first);
-    let syntax = syntax.ok_or_else(|| ShapeError::Unknown { word: first.clone(), known: known() })?;
+    let syntax = syntax.ok_or_else(|| {
+        let proposal = did_you_mean(first, SHAPES.iter().map(|syntax| syntax.word));
+        ShapeError::Unknown { word: first.clone(), known: format!("{proposal}{}", known()) }
+    })?;
     let mut rest: Vec<&str> = rest.iter().map(String::as_str).collect();
     let among = among(&mut rest);
     let words = Words { syntax, rest: &rest };
@@ -155,7 +159,10 @@ mod tests {
     fn wrong_words_name_the_usage() {
         for (text, expected) in [
             ("", "no shape is given"),
-            ("random_node", "unknown shape \"random_node\"; shapes are isolate"),
+            (
+                "random_node",
+                "unknown shape \"random_node\"; did you mean \"random-node\"? shapes are isolate",
+            ),
             ("isolate", "needs at least one peer; write it as: isolate n1"),
             ("isolate n1,", "\"n1,\" has an empty name"),
             ("split", "needs at least one group"),

@@ -21,6 +21,7 @@ use injector_core::clock::{MonoNs, WallOffset};
 use injector_core::config::LONGEST_DEADLINE;
 use injector_core::ledger::{Changed, Draft, Life, NotPrepared, Now};
 use injector_core::model::{Link, PeerId, Percent, Traffic};
+use injector_core::nearest::did_you_mean;
 use injector_core::plan;
 
 /// The longest id of a request: a UUID has 36 bytes.
@@ -146,12 +147,14 @@ impl State {
             if !known {
                 let all: Vec<&str> =
                     self.config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+                let bases = self.config.endpoints.iter().map(|endpoint| endpoint.base.as_str());
+                let proposal = did_you_mean(name, all.iter().copied().chain(bases));
                 return Err(Problem::new(
                     Code::UnknownEndpoint,
                     format!("no endpoint \"{name}\" is configured"),
                 )
                 .field("advisory")
-                .remedy(format!("the endpoints are {}", all.join(", "))));
+                .remedy(format!("{proposal}the endpoints are {}", all.join(", "))));
             }
         }
         Ok(request)

@@ -28,6 +28,7 @@ use injector_core::ledger::{Effect, Ledger, Life, Now, WatchedSlot};
 use injector_core::measure::HarnessFailure;
 use injector_core::metrics::History;
 use injector_core::model::{PeerId, Percent};
+use injector_core::nearest::did_you_mean;
 use injector_core::sample::{self, EndpointId, Sample};
 use injector_core::timeline::Timeline;
 
@@ -273,8 +274,10 @@ impl State {
                 ),
                 _ => format!("no partition \"{name}\" is known"),
             };
+            let kept = self.ledger.iter().map(|kept| kept.life.name.as_str());
+            let proposal = did_you_mean(name, kept.filter(|kept| *kept != name));
             Problem::new(Code::UnknownPartition, what)
-                .remedy("see `injector status`, or GET /v1/partitions for those still kept")
+                .remedy(format!("{proposal}see `injector status`, or GET /v1/partitions for those still kept"))
         })
     }
 

@@ -1,6 +1,6 @@
 //! The peers that an endpoint runs on, or that are asked for a role.
 
-use super::names::Firsts;
+use super::names::{Firsts, unknown_peer};
 use crate::config::Peer;
 use crate::config::probe_kinds::texts::Instance;
 use crate::config::read::Node;
@@ -27,12 +27,7 @@ pub(super) fn instances<'a>(node: &Node<'a>, names: &'a PeerNames, peers: &[Peer
             }
             Some(id) => id,
             None => {
-                let known: Vec<_> = names.peers().take(12).map(|id| names.name(id)).collect();
-                let more = if names.len() > 13 { ", …" } else { "" };
-                node.error(
-                    format!("unknown peer \"{name}\""),
-                    format!("known peers: {}{more}", known.join(", ")),
-                );
+                unknown_peer(&node, name, names);
                 continue;
             }
         };

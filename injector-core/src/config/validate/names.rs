@@ -2,6 +2,7 @@
 
 use crate::config::read::{Node, Report};
 use crate::model::{PeerId, PeerNames, WORLD};
+use crate::nearest::known_names;
 
 /// Whether a name can be used in commands and paths of the API: `[A-Za-z0-9._-]+`, no leading `-`.
 pub(super) fn is_name(name: &str) -> bool {
@@ -20,11 +21,18 @@ pub(super) fn peer_named(node: &Node<'_>, names: &PeerNames, usage: &str) -> Opt
             None
         }
         None => {
-            let known: Vec<&str> = names.peers().map(|id| names.name(id)).collect();
-            node.error(format!("unknown peer \"{name}\""), format!("the peers are {}", known.join(", ")));
+            unknown_peer(node, name, names);
             None
         }
         id => id,
+    }
+}
+
+/// Reports a name that no peer has. Where there are no peers at all, that is the fault, and has been reported.
+pub(super) fn unknown_peer(node: &Node<'_>, name: &str, names: &PeerNames) {
+    let known: Vec<String> = names.peers().map(|id| names.name(id).to_owned()).collect();
+    if !known.is_empty() {
+        node.error(format!("unknown peer \"{name}\""), known_names(name, "peers", &known));
     }
 }
 

@@ -19,7 +19,10 @@ pub(super) fn read<'a>(
     report: &'a Report<'a>,
 ) -> (PeerNames, Vec<Peer>) {
     let usage = "write it as: { n1: { addresses: [10.0.0.1] }, n2: … }";
-    let entries = node.map(|node| node.entries(usage)).unwrap_or_default();
+    let is_list = node.is_some_and(|node| node.value().is_sequence());
+    let list_usage =
+        "write the names as keys, without dashes, as in: { n1: { addresses: [10.0.0.1] }, n2: … }";
+    let entries = node.map(|node| node.entries(if is_list { list_usage } else { usage })).unwrap_or_default();
     if let Some(node) = node.filter(|_| selected.is_none())
         && node.value().as_mapping().is_some_and(serde_yaml::Mapping::is_empty)
     {
