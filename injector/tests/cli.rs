@@ -208,6 +208,36 @@ fn check_reads_campaigns_and_builds_their_shapes_with_a_config() {
     assert_eq!(code(&injector(&["check"]).output().unwrap()), 64, "nothing to check");
 }
 
+/// A config named without `--config` is the same config.
+#[test]
+fn a_config_may_be_named_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lab.yaml");
+    let file = path.to_str().unwrap();
+    std::fs::write(&path, "peers: { n1: { addresses: [10.0.0.1] } }\ninterfaces: auto\n").unwrap();
+    let good = injector(&["check", file]).output().unwrap();
+    assert_eq!(code(&good), 0, "{}", stderr(&good));
+    assert!(String::from_utf8_lossy(&good.stdout).contains("lab.yaml: good: 1 peer"), "{good:?}");
+    std::fs::write(&path, "peers: { n1: { addresses: [10.0.0.1] } }\ninterface: auto\n").unwrap();
+    for command in ["check", "doctor"] {
+        let bad = injector(&[command, file]).output().unwrap();
+        assert_eq!(code(&bad), 64, "{command}");
+        let said = stderr(&bad);
+        assert!(said.contains("lab.yaml:2:1: interface: unknown key"), "{command}: {said}");
+        assert!(said.contains("did you mean \"interfaces\"?"), "{command}: {said}");
+    }
+    for (arguments, says) in [
+        (&["check", file, "--config", file][..], "cannot be used with"),
+        (&["doctor", file, "--config", file], "cannot be used with"),
+        (&["start", file, "--config", file], "cannot be used with"),
+        (&["start"], "<FILE>"),
+    ] {
+        let twice = injector(arguments).output().unwrap();
+        assert_eq!(code(&twice), 64, "{arguments:?}");
+        assert!(stderr(&twice).contains(says), "{arguments:?}: {}", stderr(&twice));
+    }
+}
+
 #[test]
 fn the_version_names_the_build_and_the_abi() {
     let output = injector(&["--version"]).output().unwrap();

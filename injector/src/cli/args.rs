@@ -1,7 +1,7 @@
 //! The command line's syntax; what it means is said one file a command.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -177,9 +177,12 @@ pub enum LogFormat {
 /// `start`.
 #[derive(Debug, Args)]
 pub struct Start {
+    /// The config, as with --config
+    #[arg(value_name = "FILE", conflicts_with = "config", required_unless_present = "config")]
+    pub file: Option<PathBuf>,
     /// The config
     #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// Run in the background, and return when the API answers
     #[arg(long)]
     pub detach: bool,
@@ -192,6 +195,14 @@ pub struct Start {
     /// Set by --detach for the process that it starts
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub ready_on_stdout: bool,
+}
+
+impl Start {
+    /// The config, in whichever form it was named.
+    pub fn config(&self) -> &Path {
+        let named = self.config.as_ref().or(self.file.as_ref());
+        named.expect("the command line requires one of the two")
+    }
 }
 
 /// What a partition is, except for who owns it.

@@ -20,8 +20,7 @@ pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
         return Ok(Exit::OK);
     }
     let config = args
-        .config
-        .as_ref()
+        .config()
         .map(|path| Ok::<_, Failure>((path, Config::load_with(path, &engine::select)?)))
         .transpose()?;
     let campaign = args.campaign.as_ref().map(|path| Whole::read(path)).transpose()?;

@@ -19,11 +19,11 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
             "doctor looks at this host; run it there (`ssh HOST sudo injector doctor`)",
         ));
     }
-    let mut config = args.config.as_ref().map(|path| Config::load_with(path, &engine::select)).transpose()?;
-    let secrets = config.as_mut().zip(args.config.as_ref()).and_then(|(config, path)| {
+    let mut config = args.config().map(|path| Config::load_with(path, &engine::select)).transpose()?;
+    let secrets = config.as_mut().zip(args.config()).and_then(|(config, path)| {
         config.fetch_secrets(&path.display().to_string()).err().map(|errors| errors.to_string())
     });
-    let (containers, refused) = match (&config, &args.config) {
+    let (containers, refused) = match (&config, args.config()) {
         (Some(config), Some(path)) => {
             let file = path.display().to_string();
             match engine::inspect_all(config, &file).await {

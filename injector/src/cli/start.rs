@@ -45,8 +45,8 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
             ),
         ));
     }
-    let config = Config::load_with(&args.config, &engine::select)?;
-    let mut prepared = Prepared::fetch(config, &args.config.display().to_string())?;
+    let config = Config::load_with(args.config(), &engine::select)?;
+    let mut prepared = Prepared::fetch(config, &args.config().display().to_string())?;
     if let Some(socket) = &common.socket {
         prepared.config.socket.path.clone_from(socket);
     }
@@ -68,7 +68,7 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
             "this kernel has PREEMPT_RT: programs of one CPU can interrupt each other, so verdicts and stamps are not reliable; see `injector doctor`"
         );
     }
-    let source = Source::new(&args.config, common.socket.clone()).map_err(|error| {
+    let source = Source::new(args.config(), common.socket.clone()).map_err(|error| {
         Failure::new(Exit::UNDECIDED, format!("start: the path of the config can't be resolved: {error}"))
     })?;
     let options = StartOptions { ready, source, log: log.clone() };
@@ -137,7 +137,7 @@ fn detach(common: &Common, args: &Start, socket: &Path) -> Result<Exit, Failure>
         make_safe_directory(directory).map_err(|error| failed("the log", &error))?;
     }
     let (mut log, log_begin) = open_log(&log_path).map_err(|error| failed("the log", &error))?;
-    let config = std::path::absolute(&args.config).map_err(|error| failed("the config", &error))?;
+    let config = std::path::absolute(args.config()).map_err(|error| failed("the config", &error))?;
     let program = std::env::current_exe().map_err(|error| failed("our own program", &error))?;
     let (reader, writer) = io::pipe().map_err(|error| failed("a pipe", &error))?;
     let stderr = log.try_clone().map_err(|error| failed("the log", &error))?;

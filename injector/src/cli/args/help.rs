@@ -30,16 +30,16 @@ Exit codes: 0 written · 1 fewer than two peers were found · 2 the file can't b
 
 pub(super) const CHECK: &str = "\
 Examples:
-  injector check --config lab.yaml
+  injector check lab.yaml
   injector check --config lab.yaml --campaign campaign.yaml
   injector check --schema";
 
 pub(super) const DOCTOR: &str = "\
-With --config, nothing is attached, and every endpoint is asked once, exec probes included.
+With a config, nothing is attached, and every endpoint is asked once, exec probes included.
 
 Examples:
   sudo injector doctor
-  sudo injector doctor --config lab.yaml
+  sudo injector doctor lab.yaml
   sudo injector doctor --clean
 
 Exit codes: 0 the daemon can do its work · 1 something keeps it from that: it would not start, it would refuse to cut a

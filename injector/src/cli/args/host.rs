@@ -8,6 +8,9 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct Check {
+    /// The config, as with --config
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
     /// The config
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -15,19 +18,36 @@ pub struct Check {
     #[arg(long, value_name = "FILE")]
     pub campaign: Option<PathBuf>,
     /// Print the JSON Schema of configs instead, which editors complete them by
-    #[arg(long, conflicts_with_all = ["config", "campaign"])]
+    #[arg(long, conflicts_with_all = ["file", "config", "campaign"])]
     pub schema: bool,
+}
+
+impl Check {
+    /// The config, in whichever form it was named.
+    pub fn config(&self) -> Option<&PathBuf> {
+        self.config.as_ref().or(self.file.as_ref())
+    }
 }
 
 /// `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
+    /// The config, as with --config
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
     /// The config that is tried out: what would be attached, which links are open, whether each endpoint answers
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Remove filters that crashed daemons left behind; keep those of running daemons and of other programs
     #[arg(long)]
     pub clean: bool,
+}
+
+impl Doctor {
+    /// The config, in whichever form it was named.
+    pub fn config(&self) -> Option<&PathBuf> {
+        self.config.as_ref().or(self.file.as_ref())
+    }
 }
 
 /// `init`.
