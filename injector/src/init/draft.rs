@@ -68,6 +68,22 @@ const TAIL: &str = "
 # roles: { leader: { exec: [/usr/local/bin/who-leads] } }
 ";
 
+const HTTP_ADVICE: &str = "\
+    # This path answered, perhaps without the cluster: name a request that needs it, as a read that a majority must confirm.
+    # What a good answer has to be: probe: { http: { url: …, expect: { status: [2xx], body_contains: ok } } }
+";
+const GRPC_ADVICE: &str = "\
+    # The health service may say `serving` without the cluster: an http or exec probe can send a request that needs it.
+";
+const TCP_ADVICE: &str = "\
+    # A connect says little: an http, grpc or exec probe shows that requests are served.
+";
+/// For a connect beside a probe that shows more.
+const ADVISORY: &str = "\
+    # Advisory: it is reported, and decides no recovery. With a probe that shows service, leave this line out.
+    role: advisory
+";
+
 impl Draft {
     /// The whole file.
     pub fn text(&self) -> String {
@@ -127,14 +143,19 @@ impl Draft {
         for (peer, service) in &self.own {
             text.push_str(&entry(&quoted(peer), &[peer], service));
         }
+        let shows_service = |service: &&Service| !matches!(service.kind, Some(Kind::Tcp));
+        let has_better = found.iter().any(shows_service);
         for (at, service) in found.iter().enumerate() {
             let name = if at == 0 { "ingress".to_owned() } else { format!("port-{}", service.port) };
             text.push_str(&entry(&name, &names, service));
+            if has_better && !shows_service(service) {
+                text.push_str(ADVISORY);
+            }
         }
         if found.is_empty() && self.own.is_empty() {
             text.push_str("# endpoints:\n");
             let example = Service { port: 8080, kind: Some(Kind::Http("/")), netns: None };
-            text.push_str(&commented(&entry("ingress", &names, &example)));
+            text.push_str(&commented(&without_comments(&entry("ingress", &names, &example))));
         }
         for service in silent {
             let _ = writeln!(
@@ -196,11 +217,12 @@ pub fn entry(name: &str, peers: &[&str], service: &Service) -> String {
         "  - name: {name}\n    peers: [{}]\n    probe: {{ {probe}, interval: 10ms, timeout: 1s }}\n",
         peers.join(", ")
     );
-    if wire == "payload" {
-        text.push_str(
-            "    # A connect says little: an http, grpc or exec probe shows that requests are served.\n",
-        );
-    } else {
+    text.push_str(match service.kind.unwrap_or(Kind::Tcp) {
+        Kind::Http(_) => HTTP_ADVICE,
+        Kind::Grpc => GRPC_ADVICE,
+        Kind::Tcp => TCP_ADVICE,
+    });
+    if wire != "payload" {
         let _ = writeln!(text, "    wire: {{ port: {port}, success: {wire} }}");
     }
     match &service.netns {
@@ -238,6 +260,11 @@ fn comment(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+fn without_comments(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 fn commented(text: &str) -> String {
     text.lines().fold(String::new(), |mut all, line| {
         let _ = writeln!(all, "# {line}");
@@ -248,7 +275,7 @@ fn commented(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use injector_core::config::{Config, ContainerRef};
+    use injector_core::config::{Config, ContainerRef, Role};
 
     fn peer(name: &str, address: &str, home: Home) -> Candidate {
         Candidate {
@@ -343,8 +370,20 @@ mod tests {
             names,
             ["ingress@no", "ingress@7", "port-5122@no", "port-5122@7", "port-7000@no", "port-7000@7"]
         );
+        // A connect decides nothing beside a probe that shows service, and says how it could.
+        let advisory = config.endpoints.iter().filter(|endpoint| endpoint.role == Role::Advisory);
+        let advisory: Vec<&str> = advisory.map(|endpoint| endpoint.name.as_str()).collect();
+        assert_eq!(advisory, ["port-7000@no", "port-7000@7"]);
+        assert!(text.contains("    # Advisory: it is reported") && text.contains("name a request that needs it"), "{text}");
         assert!(text.starts_with("# yaml-language-server: $schema=/s.json\n"), "{text}");
         assert!(text.contains("All peers listen on port 9, and not every one answered"), "{text}");
+        // Where there are only connects, they decide.
+        draft.services.retain(|service| service.kind == Some(Kind::Tcp));
+        let text = draft.text();
+        let config = Config::parse(&text, "draft").unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+        let roles: Vec<Role> = config.endpoints.iter().map(|endpoint| endpoint.role).collect();
+        assert_eq!(roles, [Role::Required, Role::Required]);
+        assert!(text.contains("    # A connect says little"), "{text}");
         // Uncommented, the example of a config without endpoints is one.
         draft.services.clear();
         let text = draft.text().replace("# endpoints:", "endpoints:").replace("#   - name", "  - name");
