@@ -11,7 +11,7 @@ mod terminal;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use injector_lab::{Lab, needs};
+use injector_lab::{Lab, SWITCH, needs};
 use live::daemon::Daemon;
 use live::traffic::{Server, ServerMode};
 use serde_json::Value;
@@ -83,6 +83,10 @@ fn doctor_names_what_would_be_attached_and_from_where_endpoints_answer() {
             "{said}"
         );
     }
+    let last = said.lines().last().unwrap();
+    let next = format!("next: sudo injector start --config {}", lab.folder().join("doctor.yaml").display());
+    assert!(last.starts_with("summary   nothing prevents") && last.ends_with(&next), "{said}");
+    assert_eq!(found["endpoints"][0]["note"], Value::Null, "a client's namespace is no peer's: {found}");
     assert_eq!(found["network"]["coverage"]["covered"], 6, "{said}");
     assert!(said.contains("6 of 6 directed links would pass a hook for sure"), "{said}");
     // Nothing stays behind on the hooks.
@@ -105,6 +109,50 @@ fn doctor_names_what_would_be_attached_and_from_where_endpoints_answer() {
     let (code, found) = findings(&lab, &fine);
     assert_eq!((code, &found["endpoints"][1]["code"]), (Some(1), &"answer".into()), "{found}");
     assert!(found["endpoints"][1]["remedy"].as_str().unwrap().contains("wait until the service is healthy"));
+}
+
+/// What is asked inside a node keeps answering while the node is cut off.
+#[test]
+#[needs(root)]
+fn doctor_notes_endpoints_that_are_asked_inside_a_peer() {
+    let lab = lab();
+    let _servers = servers(&lab);
+    let (code, said) = doctor(&lab, &endpoint(&lab, PORT, &format!(", netns: {}", lab.netns("n1"))));
+    assert_eq!(code, Some(0), "{said}");
+    let own = "note      endpoint ingress@n1: it is asked from n1's own network namespace, where n1 still answers itself";
+    let other = "note      endpoint ingress@n2: it is asked from the network namespace of n1: while n1 is cut off";
+    assert!(said.contains(own) && said.contains(other), "{said}");
+    assert!(said.contains("write `netns` with a client's namespace"), "{said}");
+}
+
+/// The bridge of the lab has learned who is behind which of its ports.
+#[test]
+#[needs(root)]
+fn doctor_notes_a_virtual_machine_that_is_behind_another_interface() {
+    let lab = lab();
+    let servers = servers(&lab);
+    let client = lab.netns("client");
+    let placed = |ports: [&str; 3]| {
+        let peers = lab.peer_names().into_iter().zip(1..).zip(ports).map(|((name, host), port)| {
+            let interface = format!("{{ name: {port}, netns: {} }}", lab.netns(SWITCH));
+            let peer = lab.peer(&name, host);
+            format!("  {}, vm: {{ interface: {interface} }} }}\n", peer.trim_end_matches(" }"))
+        });
+        let endpoints = endpoint(&lab, PORT, &format!(", netns: {client}"));
+        let endpoints = endpoints.split_once("interfaces:").unwrap().1;
+        format!("peers:\n{}interfaces:{endpoints}", peers.collect::<String>())
+    };
+    // The endpoints are asked, and so the bridge learns the peers' MAC addresses.
+    let (_, said) = doctor(&lab, &placed(["p-n1", "p-n2", "p-n3"]));
+    let (code, again) = doctor(&lab, &placed(["p-n1", "p-n2", "p-n3"]));
+    assert!(!again.contains(".vm: "), "each is where the config says: {said}{again}");
+    assert_eq!(code, Some(0), "{again}");
+    let (_, said) = doctor(&lab, &placed(["p-n2", "p-n1", "p-n3"]));
+    let switch = lab.netns(SWITCH);
+    let swapped = format!("note      peers.n1.vm: n1 was seen behind p-n1 in netns {switch}, not behind p-n2");
+    assert!(said.contains(&swapped) && said.contains("note      peers.n2.vm: "), "{said}");
+    assert!(!said.contains("peers.n3.vm: "), "{said}");
+    drop(servers);
 }
 
 #[test]

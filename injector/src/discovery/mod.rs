@@ -18,5 +18,6 @@ pub mod segments;
 pub mod space;
 pub mod strangers;
 pub mod survey;
+pub mod taps;
 #[cfg(test)]
 mod test_topologies;

@@ -32,6 +32,8 @@ pub struct EndpointCheck {
     pub code: Option<FailureCode>,
     /// The remedy; `null` if it answered.
     pub remedy: Option<String>,
+    /// Why its answers do not show what a cut does, although it may answer; `null` if nothing speaks against it.
+    pub note: Option<String>,
 }
 
 impl EndpointCheck {
@@ -75,6 +77,7 @@ pub(super) async fn ask(config: &Config, survey: &mut HostSurvey) -> Vec<Endpoin
             error,
             code,
             remedy,
+            note: inside_a_peer(config, endpoint, survey),
         });
     }
     checks
@@ -121,7 +124,7 @@ async fn answers_from(config: &Config, index: usize, survey: &mut HostSurvey) ->
         .map(|space| space.netns.clone())
         .filter(|netns| *netns != endpoint.netns)
         .collect();
-    others.sort_by_key(|netns| survey.homes.contains(netns));
+    others.sort_by_key(|netns| survey.homes.values().any(|home| home == netns));
     others.truncate(MOST_TRIED);
     let mut tried = Vec::new();
     for netns in others {
@@ -130,6 +133,27 @@ async fn answers_from(config: &Config, index: usize, survey: &mut HostSurvey) ->
     }
     let tried = join_all(tried).await;
     tried.into_iter().find(|(answer, _)| matches!(answer, Ok(None))).map(|(_, netns)| netns)
+}
+
+/// What is wrong with asking an endpoint from where it is asked, if that is the home of a peer.
+fn inside_a_peer(config: &Config, endpoint: &Endpoint, survey: &HostSurvey) -> Option<String> {
+    let space = survey.spaces.iter().find(|space| space.is(endpoint.netns.as_ref()))?;
+    let mut residents = survey.homes.iter().filter(|(_, home)| **home == space.netns).map(|(peer, _)| *peer);
+    let is_own = endpoint.peer.is_some_and(|peer| residents.clone().any(|resident| resident == peer));
+    let resident = if is_own { endpoint.peer? } else { residents.next()? };
+    let (name, base) = (config.names.name(resident), &endpoint.base);
+    let why = if is_own {
+        format!(
+            "it is asked from {name}'s own network namespace, where {name} still answers itself while it is cut off: its \
+             outage would not be seen"
+        )
+    } else {
+        format!(
+            "it is asked from the network namespace of {name}: while {name} is cut off, the cut is between the probe and the \
+             endpoint"
+        )
+    };
+    Some(format!("{why}; write `netns` with a client's namespace, which is no peer's, at the endpoint {base}"))
 }
 
 fn place(netns: Option<&Netns>) -> String {

@@ -41,7 +41,7 @@ pub struct Network {
     pub targets: Vec<Target>,
     /// The peers on this machine.
     pub local: Vec<LocalPeerCheck>,
-    /// Peers that are not found, or not wholly, and what to do.
+    /// Peers that are not found, not wholly, or not where the config says, and what to do.
     pub doubts: Vec<String>,
     /// The coverage of the links between the peers; `null` if that was not computed.
     pub coverage: Option<CoverageSummary>,
@@ -51,7 +51,7 @@ pub struct Network {
 #[derive(Default)]
 pub(super) struct HostSurvey {
     pub spaces: Vec<Namespace>,
-    pub homes: Vec<Option<Netns>>,
+    pub homes: BTreeMap<PeerId, Option<Netns>>,
     pub workers: Workers,
     /// The addresses of peers that are containers.
     pub contained: BTreeMap<PeerId, Vec<IpAddr>>,
@@ -76,7 +76,7 @@ impl HostSurvey {
             Some((peer, held.into_iter().map(|(_, address)| address).collect()))
         };
         let contained = config.containers().filter_map(addresses).collect();
-        Self { spaces, homes: Vec::new(), workers, contained }
+        Self { spaces, homes: BTreeMap::new(), workers, contained }
     }
 }
 

@@ -37,6 +37,13 @@ Examples:
 pub(super) const DOCTOR: &str = "\
 With a config, nothing is attached, and every endpoint is asked once, exec probes included.
 
+Each line begins with one of these words, and the last line sums them up:
+  ok        as it should be
+  note      worth knowing; nothing fails for it, but a record may show less
+  PREVENTS  the daemon would not start, would refuse to cut a link, or could not measure a recovery
+  found     a daemon whose programs are loaded, or filters that a daemon left behind
+  unseen    traffic that the programs would not see, and what could not be checked
+
 Examples:
   sudo injector doctor
   sudo injector doctor lab.yaml

@@ -301,6 +301,7 @@ impl Interfaces {
             }
             self.warn(config, &found);
         }
+        self.warn_of_taps(config);
         if let Some((interface, peer, address)) = self.member(config) {
             return Err(StartError::OwnNic { interface, peer: config.names.name(peer).to_owned(), address });
         }

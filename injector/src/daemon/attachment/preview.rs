@@ -39,7 +39,8 @@ pub struct Target {
 pub struct Preview {
     /// The interfaces that it would attach to.
     pub targets: Vec<Target>,
-    /// Peers that `auto` does not find, or not wholly, in words.
+    /// Peers that `auto` does not find, or not wholly, and virtual machines that were seen behind other interfaces than
+    /// their own, in words.
     pub doubts: Vec<String>,
     /// The observed processes of peers on this machine.
     pub local: LocalProcesses,
@@ -47,8 +48,8 @@ pub struct Preview {
     pub coverage: Option<CoverageSummary>,
     /// The namespaces that were read,
     pub spaces: Vec<Namespace>,
-    /// those of them that are peers' homes,
-    pub homes: Vec<Option<Netns>>,
+    /// those of them that are peers' homes, by peer,
+    pub homes: BTreeMap<PeerId, Option<Netns>>,
     /// and the threads inside them.
     pub workers: Workers,
     /// The addresses of peers that are containers.
@@ -109,8 +110,8 @@ impl Preview {
             targets: interfaces.entries.iter().enumerate().map(target).collect(),
             doubts: interfaces.doubts.iter().cloned().collect(),
             coverage: interfaces.coverage_when_isolated(config),
-            homes: interfaces.home_names.values().cloned().collect(),
             contained: interfaces.container_addresses(config),
+            homes: interfaces.home_names,
             local: interfaces.local,
             spaces: interfaces.known,
             workers: interfaces.workers,

@@ -11,6 +11,7 @@ use crate::datapath::Kernel;
 use crate::discovery::choice;
 use crate::discovery::devices::shown_device;
 use crate::discovery::places::{Found, Place};
+use crate::discovery::taps;
 use crate::netlink::news::News;
 use crate::netns::Identity;
 use injector_core::clock::MonoNs;
@@ -82,7 +83,16 @@ impl Interfaces {
             ))
         });
         let missing: Vec<String> = missing.collect();
-        for doubt in missing.into_iter().chain(choice::doubts(config, found)) {
+        self.warn_once(missing.into_iter().chain(choice::doubts(config, found)));
+    }
+
+    /// Warns, once each, of virtual machines that were seen elsewhere than behind the interface that the config names.
+    pub(super) fn warn_of_taps(&mut self, config: &Config) {
+        self.warn_once(taps::misplaced(config, &self.known));
+    }
+
+    fn warn_once(&mut self, doubts: impl IntoIterator<Item = String>) {
+        for doubt in doubts {
             if self.doubts.insert(doubt.clone()) {
                 tracing::warn!("{doubt}");
             }
@@ -137,6 +147,7 @@ impl Interfaces {
         let mut changes = Changes::default();
         let mut is_late = false;
         let mut found = self.take_surveyed(surveyed);
+        self.warn_of_taps(config);
         if config.interfaces == config::Interfaces::Auto {
             if let Some(what) = choice::ambiguity(config, &found)
                 && self.doubts.insert(what.clone())
