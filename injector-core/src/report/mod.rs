@@ -23,6 +23,7 @@ use crate::figures::{counted, deadline, maybe_percent, maybe_time, percents, pro
 use crate::run::Run;
 use crate::run::{ReadError, probes};
 use crate::stats::compare::{Comparison, MARGIN, compare as compare_trials};
+use crate::stats::medians;
 use crate::stats::summary::Verdict;
 use html::index::Linked;
 use html::place::{Records, link};
@@ -268,7 +269,7 @@ fn left_open(runs: &[Reservations; 2]) -> Vec<String> {
 
 fn compare_text(c: &Comparison, left_open: &[String]) -> String {
     let mut out = format!("{}\n", c.sentence);
-    for line in left_open {
+    for line in left_open.iter().chain(&c.times_sentence) {
         writeln!(out, "{line}").expect("writing to a String cannot fail");
     }
     writeln!(out, "\nBeyond the deadline of {}", deadline(c.deadline_ns))
@@ -288,12 +289,14 @@ fn compare_text(c: &Comparison, left_open: &[String]) -> String {
     }
     table.write(&mut out);
     out += "\nTimes (descriptive; log-rank, adjusted after Holm)\n";
-    let mut table = Table::new(["", "A median", "B median", "p", "adjusted"]);
+    let mut table = Table::new(["", "A median", "B median", "B − A", "95 %", "p", "adjusted"]);
     for test in &c.times {
         table.row([
             format!("{}, {}", test.name, test.instant),
             maybe_time(test.a_p50_ns),
             maybe_time(test.b_p50_ns),
+            medians::maybe_signed(test.p50_difference_ns),
+            medians::interval(test.p50_difference_ci95_ns),
             probability(test.p),
             probability(test.p_holm),
         ]);

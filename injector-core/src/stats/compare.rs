@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::binomial::clopper_pearson;
 use super::logrank::{holm, log_rank};
+use super::medians;
 use super::power::{POWER, trials_per_arm, trials_to_rule_out};
 use super::strata::{Arm, Stratum, difference, exact_p};
-use super::survival::{Curve, Observation};
+use super::survival::{Curve, Observation, Quantile};
 use super::trial::{Instant, Times, Trial, base};
 pub use super::uncompared::Uncompared;
 use super::uncompared::{Counted, Cut, Uncertain, not_made, uncertain};
@@ -90,6 +91,12 @@ pub struct TimeTest {
     pub a_p50_ns: Option<u64>,
     /// B's median.
     pub b_p50_ns: Option<u64>,
+    /// B's median minus A's; `None` where one was not reached.
+    #[serde(default)]
+    pub p50_difference_ns: Option<i64>,
+    /// Its 95 % interval, made of those of the medians; an end that was not reached is `None`.
+    #[serde(default)]
+    pub p50_difference_ci95_ns: [Option<i64>; 2],
     /// A's share beyond the deadline.
     pub a_rate: Option<f64>,
     /// B's.
@@ -107,6 +114,10 @@ pub struct Comparison {
     pub finding: Finding,
     /// The finding in a sentence.
     pub sentence: String,
+    /// How the medians from heal to settled differ, and whether the times can be told apart, in a sentence. It takes no
+    /// part in the finding. `None` where a median was not reached.
+    #[serde(default)]
+    pub times_sentence: Option<String>,
     /// The deadline that both are judged by.
     pub deadline_ns: Option<u64>,
     /// A, all strata.
@@ -175,6 +186,7 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
     let mut comparison = Comparison {
         finding,
         sentence: String::new(),
+        times_sentence: None,
         deadline_ns,
         a: total_a,
         b: total_b,
@@ -198,6 +210,7 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
         times: time_tests(a, b, deadline),
     };
     comparison.sentence = sentence(&comparison);
+    comparison.times_sentence = comparison.times.first().and_then(medians::sentence);
     comparison
 }
 
@@ -290,12 +303,12 @@ fn sentence(c: &Comparison) -> String {
             let mut needs = Vec::new();
             if let Some(n) = c.trials_to_rule_out {
                 needs.push(format!(
-                    "about {n} trials an arm would rule the margin of {} out",
+                    "about {n} trials in each run would rule out the margin of {}",
                     points(c.margin)
                 ));
             }
             if let Some(n) = c.trials_to_show_worse {
-                needs.push(format!("about {n} an arm would show B worse"));
+                needs.push(format!("about {n} in each would show that B is worse"));
             }
             if !needs.is_empty() {
                 text.push_str(" If these rates are the true ones, ");
@@ -369,17 +382,31 @@ fn outage_test(
             }
         }
     }
-    let median = |arm: usize| {
+    let medians = [0, 1].map(|arm: usize| {
         let all = strata.values().flat_map(|arms| &arms[arm]).copied().collect();
-        Curve::estimate(all).quantile(0.5).estimate
-    };
+        Curve::estimate(all).quantile(0.5)
+    });
+    tested(name, what, medians, [None; 2], strata)
+}
+
+/// A test of the times of two arms, by stratum.
+fn tested(
+    name: &str,
+    what: &str,
+    [a, b]: [Quantile; 2],
+    [a_rate, b_rate]: [Option<f64>; 2],
+    strata: BTreeMap<&str, [Vec<Observation>; 2]>,
+) -> TimeTest {
+    let (p50_difference_ns, p50_difference_ci95_ns) = medians::difference(a, b);
     TimeTest {
         name: name.to_owned(),
         instant: what.to_owned(),
-        a_p50_ns: median(0),
-        b_p50_ns: median(1),
-        a_rate: None,
-        b_rate: None,
+        a_p50_ns: a.estimate,
+        b_p50_ns: b.estimate,
+        p50_difference_ns,
+        p50_difference_ci95_ns,
+        a_rate,
+        b_rate,
         p: log_rank(strata.into_values().collect()).map(|test| test.p),
         p_holm: None,
     }
@@ -387,7 +414,7 @@ fn outage_test(
 
 fn time_test(name: &str, part: Part, instant: Instant, arms: [&[Trial]; 2], deadline_ns: u64) -> TimeTest {
     let mut strata: BTreeMap<&str, [Vec<Observation>; 2]> = BTreeMap::new();
-    let mut medians = [None, None];
+    let mut medians = [Quantile::default(); 2];
     let mut rates = [None, None];
     for (arm, trials) in arms.into_iter().enumerate() {
         let mut counts = Arm::default();
@@ -403,21 +430,12 @@ fn time_test(name: &str, part: Part, instant: Instant, arms: [&[Trial]; 2], dead
                 strata.entry(&trial.stratum).or_default()[arm].push(observation);
             }
         }
-        medians[arm] = Curve::estimate(observations).quantile(0.5).estimate;
+        medians[arm] = Curve::estimate(observations).quantile(0.5);
         rates[arm] = counts.rate();
     }
-    TimeTest {
-        name: name.to_owned(),
-        instant: match instant {
-            Instant::Settled => "settled",
-            Instant::Ready => "ready",
-        }
-        .to_owned(),
-        a_p50_ns: medians[0],
-        b_p50_ns: medians[1],
-        a_rate: rates[0],
-        b_rate: rates[1],
-        p: log_rank(strata.into_values().collect()).map(|test| test.p),
-        p_holm: None,
-    }
+    let what = match instant {
+        Instant::Settled => "settled",
+        Instant::Ready => "ready",
+    };
+    tested(name, what, medians, rates, strata)
 }

@@ -9,6 +9,7 @@ pub mod compare;
 pub mod dependence;
 pub mod labels;
 pub mod logrank;
+pub mod medians;
 pub mod mix;
 pub mod outages;
 pub mod power;

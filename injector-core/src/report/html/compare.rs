@@ -8,6 +8,7 @@ use crate::report::escape::script_json;
 use crate::run::Run;
 use crate::stats::compare::Comparison;
 use crate::stats::dependence::ASSUMPTION;
+use crate::stats::medians;
 use crate::stats::summary::cluster_curve;
 use crate::stats::trial::{Instant, Trial};
 
@@ -23,7 +24,7 @@ pub fn report(a: &Run, b: &Run, comparison: &Comparison, left_open: &[String], f
         ["not worse", "worse", "undecided"],
         &comparison.sentence,
     );
-    for line in left_open {
+    for line in left_open.iter().chain(&comparison.times_sentence) {
         page.element("<p class=\"note\">", line, "</p>");
     }
     for difference in forced {
@@ -101,7 +102,7 @@ fn times(page: &mut Page, c: &Comparison) {
         "Times",
         "Descriptive: log-rank tests within equal cuts, adjusted for their number (Holm).",
     );
-    page.head(&["", "A median", "B median", "A beyond", "B beyond", "p", "p adjusted"]);
+    page.head(&["", "A median", "B median", "B − A", "B − A, 95 %", "A beyond", "B beyond", "p", "p adjusted"]);
     for test in &c.times {
         page.row(
             "<tr>",
@@ -109,6 +110,8 @@ fn times(page: &mut Page, c: &Comparison) {
                 format!("{}, {}", test.name, test.instant),
                 maybe_time(test.a_p50_ns),
                 maybe_time(test.b_p50_ns),
+                medians::maybe_signed(test.p50_difference_ns),
+                medians::interval(test.p50_difference_ci95_ns),
                 maybe_percent(test.a_rate),
                 maybe_percent(test.b_rate),
                 probability(test.p),
