@@ -95,7 +95,16 @@ fn a_cut_before_the_endpoint_is_healthy_says_why_and_what_to_do() {
         assert!(said.contains("; cut again once `injector wait --healthy` says that all are\n"), "{said}");
         said
     };
-    daemon.apply("early", &isolate("n1", Duration::from_millis(200)));
+    let isolated = |name: &str, more: &[&str]| {
+        let line = ["partition", "isolate", "n1", "--name", name, "--for", "200ms"];
+        let output = daemon.cli(&[&line[..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let warning = "  warning: 1 required endpoint is not healthy: ingress@n1; the outcome will be unknown: cut again once ";
+    assert!(isolated("early", &["--dry-run"]).contains(warning), "before the cut, too");
+    let said = isolated("early", &[]);
+    assert!(said.contains(warning), "{said}");
     let said = waited("early");
     assert!(said.starts_with("early: unknown: ingress@n1 had fewer than 5 probes before the cut"), "{said}");
     assert_eq!(daemon.cli(&["wait", "--healthy"]).status.code(), Some(0));
@@ -104,14 +113,19 @@ fn a_cut_before_the_endpoint_is_healthy_says_why_and_what_to_do() {
     injector_lab::until("it is noticed", || {
         (daemon.status().endpoints[0].healthy == Some(false)).then_some(())
     });
-    daemon.apply("sick", &isolate("n1", Duration::from_millis(200)));
+    let said = isolated("other", &["--dry-run", "--advisory", "ingress"]);
+    assert!(!said.contains("warning: "), "an advisory endpoint decides nothing: {said}");
+    let said = isolated("sick", &[]);
+    assert!(said.contains(warning), "{said}");
     let said = waited("sick");
     let why = "sick: unknown: ingress@n1 was not healthy before the cut: its last failed probe says \"";
     assert!(said.starts_with(why) && said.contains("503"), "{said}");
 
     server.set(ServerMode::Fine);
     assert_eq!(daemon.cli(&["wait", "--healthy"]).status.code(), Some(0));
-    daemon.apply("good", &isolate("n1", Duration::from_millis(200)));
+    let said = isolated("good", &[]);
+    assert!(!said.contains("warning: "), "{said}");
+    assert_eq!(daemon.partition("good").not_healthy, Some(Vec::new()));
     let output = daemon.cli(&["wait", "good"]);
     let said = String::from_utf8(output.stdout).unwrap();
     // The client is no peer: its probes never fail, and the cut is felt by none of them.

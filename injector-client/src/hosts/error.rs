@@ -67,7 +67,8 @@ pub struct CutError {
 
 fn all(failures: &[HostFailure]) -> String {
     let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
-    texts.join("; ")
+    // What has lines of its own does not share one with another host.
+    texts.join(if texts.iter().any(|text| text.contains('\n')) { "\n" } else { "; " })
 }
 
 fn what_became(error: &CutError) -> String {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// An RFC 9457 problem document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
-#[error("{detail}{}", remedy_suffix(remedy.as_deref()))]
+#[error("{detail}{}", remedy_suffix(detail, remedy.as_deref()))]
 pub struct Problem {
     /// A fixed word for programs, such as `unknown-peer`.
     pub code: Code,
@@ -21,8 +21,15 @@ pub struct Problem {
     pub remedy: Option<String>,
 }
 
-fn remedy_suffix(remedy: Option<&str>) -> String {
-    remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default()
+/// A remedy after what is wrong: on the same line, or below where either has lines of its own.
+fn remedy_suffix(detail: &str, remedy: Option<&str>) -> String {
+    match remedy {
+        None => String::new(),
+        Some(remedy) if detail.contains('\n') || remedy.contains('\n') => {
+            remedy.lines().fold("\nwhat to do:".to_owned(), |text, line| text + "\n  " + line)
+        }
+        Some(remedy) => format!("; {remedy}"),
+    }
 }
 
 /// The fixed codes of [`Problem`], each with one HTTP status.
@@ -137,5 +144,21 @@ impl Problem {
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remedy_goes_below_what_has_several_lines() {
+        let short = Problem::new(Code::NotCovered, "nothing was cut").remedy("add a hook");
+        assert_eq!(short.to_string(), "nothing was cut; add a hook");
+        let long = Problem::new(Code::NotCovered, "nothing was cut\n  n1→n2").remedy("add a hook\nor do not cut it");
+        assert_eq!(
+            long.to_string(),
+            "nothing was cut\n  n1→n2\nwhat to do:\n  add a hook\n  or do not cut it"
+        );
     }
 }

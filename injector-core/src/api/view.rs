@@ -166,6 +166,9 @@ pub struct PartitionView {
     /// Links of its shape with neither end here: other hosts' daemons cut them; `null` likewise.
     #[serde(default)]
     pub not_here: Option<Vec<NamedLink>>,
+    /// Required endpoints that were not healthy when it was cut, or asked for: its outcome will be unknown. `null` in lists.
+    #[serde(default)]
+    pub not_healthy: Option<Vec<String>>,
     /// What makes this partition's record doubtful (a foreign program ahead of ours, …).
     pub warnings: Vec<Warning>,
 }

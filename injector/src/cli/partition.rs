@@ -164,9 +164,31 @@ pub(super) fn doubts(text: &mut String, view: &PartitionView) {
     if coverage.len() > SHOWN {
         let _ = writeln!(text, "  and {} more (--json lists them)", counted(coverage.len() - SHOWN, "link"));
     }
+    if let Some(warning) = not_healthy(view) {
+        let _ = writeln!(text, "  warning: {warning}");
+    }
     for warning in &view.warnings {
         let _ = writeln!(text, "  warning: {warning}");
     }
+}
+
+/// Why no recovery can be measured, where required endpoints were not healthy.
+fn not_healthy(view: &PartitionView) -> Option<String> {
+    let sick = list(view.not_healthy.as_ref());
+    if sick.is_empty() {
+        return None;
+    }
+    let names = sick.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match sick.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let verb = if sick.len() == 1 { "is" } else { "are" };
+    Some(format!(
+        "{} {verb} not healthy: {names}{more}; the outcome will be unknown: cut again once `injector wait --healthy` says that \
+         all are",
+        counted(sick.len(), "required endpoint")
+    ))
 }
 
 /// A list that the API may leave out.

@@ -8,8 +8,13 @@ use super::request::Answer;
 use super::state::State;
 use crate::server::command::Requester;
 use injector_common::SLOTS;
-use injector_core::api::{Code, CoverageState, EventKind, PartitionState, Problem, Warning, WarningCode};
+use injector_core::api::{
+    Code, CoverageState, EventKind, PartitionRequest, PartitionState, Problem, Warning, WarningCode,
+};
+use injector_core::campaign::is_named;
 use injector_core::clock::MonoNs;
+use injector_core::config::Role;
+use injector_core::figures::counted;
 use injector_core::ledger::Life;
 use injector_core::model::Link;
 
@@ -71,6 +76,18 @@ impl State {
         Ok(())
     }
 
+    /// The required endpoints that are not known to be healthy now: the outcome of what is cut now will be unknown.
+    pub(super) fn not_healthy(&self, request: &PartitionRequest) -> Vec<String> {
+        let gates = |name: &str| !request.verdict.advisory.iter().any(|advisory| is_named(name, advisory));
+        let endpoints = self.config.endpoints.iter().zip(&self.healthy);
+        endpoints
+            .filter(|(endpoint, healthy)| {
+                endpoint.role == Role::Required && gates(&endpoint.name) && **healthy != Some(true)
+            })
+            .map(|(endpoint, _)| endpoint.name.clone())
+            .collect()
+    }
+
     /// Assesses the coverage of a partition's links now.
     pub(super) async fn assess_coverage(&mut self, partition: &mut Partition) -> Vec<LinkCoverage> {
         partition.experiment.warnings.extend(self.confirm_hooks().await);
@@ -120,7 +137,7 @@ impl State {
         let (unknown, translated) = (unknown(false), unknown(true));
         bad.sort_by_key(|(_, found)| std::cmp::Reverse(found.state));
         if !bad.is_empty() && !partition.experiment.request.verdict.allow_uncovered {
-            return Err(self.refusal(&bad));
+            return Err(self.refusal(&bad, partition.life.links.len()));
         }
         if !bad.is_empty() {
             let names: Vec<String> =
@@ -148,11 +165,16 @@ impl State {
         Ok(())
     }
 
-    fn refusal(&self, bad: &[(&Link, &LinkCoverage)]) -> Problem {
-        let mut reported: Vec<String> = Vec::new();
+    /// One line for what is refused, for each link, and for each remedy: each of them may be long.
+    fn refusal(&self, bad: &[(&Link, &LinkCoverage)], all: usize) -> Problem {
+        let mut lines = vec![format!(
+            "nothing was cut: of {}, {} would let packets pass that no hook sees",
+            counted(all, "link"),
+            bad.len()
+        )];
         for (link, found) in bad.iter().take(SHOWN) {
-            reported.push(format!(
-                "{} is {}: {}",
+            lines.push(format!(
+                "  {} is {}: {}",
                 named(&self.config.names, **link),
                 found.state,
                 found.reason
@@ -163,7 +185,7 @@ impl State {
                 .iter()
                 .map(|(link, found)| format!("{} ({})", named(&self.config.names, **link), found.state))
                 .collect();
-            reported.push(format!("and {}", shortened(&more)));
+            lines.push(format!("  and {}", shortened(&more)));
         }
         let mut remedies: Vec<&str> = Vec::new();
         for remedy in bad.iter().filter_map(|(_, found)| found.remedy.as_deref()) {
@@ -172,8 +194,6 @@ impl State {
             }
         }
         remedies.push("or continue without these links by --allow-uncovered (allow_uncovered: true)");
-        Problem::new(Code::NotCovered, format!("nothing was cut: {}", reported.join("; ")))
-            .field("shape")
-            .remedy(remedies.join("; "))
+        Problem::new(Code::NotCovered, lines.join("\n")).field("shape").remedy(remedies.join("\n"))
     }
 }

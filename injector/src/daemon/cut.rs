@@ -217,6 +217,7 @@ impl State {
             sockets_asked: false,
             sockets: BTreeMap::new(),
             not_here: Vec::new(),
+            not_healthy: self.not_healthy(&request),
             coverage: Vec::new(),
             left_out: BTreeSet::new(),
             warnings: Vec::new(),
@@ -320,7 +321,9 @@ impl State {
         let strangers = self.begin_strangers();
         let pressure = Pressures::read();
         let check = self.take_check(generation);
+        let not_healthy = self.not_healthy(&self.partition(generation).experiment.request);
         let experiment = self.experiment(generation);
+        experiment.not_healthy = not_healthy;
         experiment.lost_before = lost_before;
         experiment.pressure = pressure;
         experiment.strangers = strangers;

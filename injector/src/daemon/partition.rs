@@ -48,6 +48,8 @@ pub struct Experiment {
     pub check: Option<Check>,
     /// Links of its shape with neither end here.
     pub not_here: Vec<Link>,
+    /// Required endpoints that were not healthy when it was cut, or asked for.
+    pub not_healthy: Vec<String>,
     /// The coverage of its links when it was asked for, in their order.
     pub coverage: Vec<LinkCoverageView>,
     /// The links that were not covered then and are left out on purpose.
@@ -198,6 +200,7 @@ impl Experiment {
             links,
             coverage: part(from, &shown).map(|part| part.iter().copied().cloned().collect()),
             not_here: not_here.map(|part| part.iter().map(|link| named(names, *link)).collect()),
+            not_healthy: Some(self.not_healthy.clone()),
             ..self.summary(life, totals)
         }
     }
@@ -220,6 +223,7 @@ impl Experiment {
             healed: life.healed(),
             coverage: None,
             not_here: None,
+            not_healthy: None,
             warnings: self.warnings.clone(),
         }
     }

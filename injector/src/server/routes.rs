@@ -289,7 +289,13 @@ async fn reserve(
 fn reported(budget: &Budget, view: PartitionView) -> Result<Response, ProblemResponse> {
     budget
         .json(&view)
-        .or_else(|_| budget.json(&PartitionView { links: None, coverage: None, not_here: None, ..view }))
+        .or_else(|_| budget.json(&PartitionView {
+                links: None,
+                coverage: None,
+                not_here: None,
+                not_healthy: None,
+                ..view
+            }))
 }
 
 async fn enable(

@@ -277,6 +277,7 @@ fn view(name: &str, state: PartitionState, request: &PartitionRequest) -> Partit
         healed: None,
         coverage: Some(Vec::new()),
         not_here: Some(Vec::new()),
+        not_healthy: Some(Vec::new()),
         warnings: Vec::new(),
     }
 }

@@ -71,6 +71,8 @@ class PartitionView:
     coverage: Optional[list[LinkCoverageView]]
     not_here: Optional[list[NamedLink]]
     warnings: list[RecordWarning]
+    #: Required endpoints that were not healthy when it was cut; None in lists, and from daemons that do not say it.
+    not_healthy: Optional[list[str]] = None
     #: Who held each role that the shape names, when it was asked for.
     roles: dict[str, list[str]] = field(default_factory=dict)
     raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
