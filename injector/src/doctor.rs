@@ -14,7 +14,7 @@ use std::fs;
 use serde::Serialize;
 
 use crate::datapath::{
-    Clocks, HookQuery, Kernel, Life, Loaded, OwnPrograms, Owner, Sweep, chain, clsact_refusal, has_tcx, ids,
+    Clocks, HookQuery, Kernel, Life, Loaded, OwnPrograms, Owner, Sweep, chain, clsact_refusal, command_line, has_tcx, ids,
     loaded, names, states, sweep, xdp_owner,
 };
 use crate::netlink::filters::Side;
@@ -69,6 +69,8 @@ pub struct Findings {
     pub roles: Vec<RoleCheck>,
     /// Daemons whose programs are loaded, and whether they may cut now.
     pub daemons: Vec<String>,
+    /// What it means that several of them live; `null` where at most one does.
+    pub beside: Option<String>,
     /// Filters of other daemons, the living ones too, and what was done about them.
     pub leftovers: Vec<String>,
     /// Traffic that eBPF on these hooks does not see, and checks that could not be made.
@@ -143,6 +145,7 @@ pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> 
         secrets,
         roles,
         daemons: daemons(),
+        beside: beside(),
         leftovers,
         unseen,
     }
@@ -263,6 +266,21 @@ fn daemons() -> Vec<String> {
         format!("the daemon with pid {pid} {state}; {lease}")
     };
     loaded().into_iter().map(shown).collect()
+}
+
+/// What it means that several daemons live.
+fn beside() -> Option<String> {
+    let us = Owner::ours().ok()?;
+    let living = loaded().into_iter().filter(|daemon| daemon.owner.life(&us) == Life::Alive);
+    let living: Vec<String> =
+        living.map(|Loaded { owner: Owner { pid, .. }, .. }| format!("{pid} ({})", command_line(pid))).collect();
+    (living.len() > 1).then(|| {
+        format!(
+            "several daemons run: pids {}: each cuts by itself, and where two are on the same interfaces, neither heals or \
+             records what the other one cuts; end those that are not needed by `injector --socket PATH stop`",
+            living.join(", ")
+        )
+    })
 }
 
 /// Whether a process is stopped, as by SIGSTOP.

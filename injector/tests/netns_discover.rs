@@ -328,3 +328,55 @@ fn on_a_terminal_init_asks_which_are_peers_and_by_which_port() {
     assert!(std::fs::read_to_string(&path).unwrap().contains("# n2: "), "what was not chosen is a comment");
     drop(servers);
 }
+
+/// `injector start --detach` with a config and a socket of its own, in the lab's folder.
+fn detached(lab: &Lab, config: &str) -> (Output, [std::path::PathBuf; 2]) {
+    let [path, socket] = ["second.yaml", "second/injector.sock"].map(|name| lab.folder().join(name));
+    std::fs::write(&path, config).unwrap();
+    let mut command = Command::new(INJECTOR);
+    command.args(["start", "--detach", "--config"]).arg(&path).arg("--socket").arg(&socket);
+    let output = command.env("INJECTOR_LOG", "debug").output().unwrap();
+    let log = socket.with_file_name("injector.log");
+    (output, [socket, log])
+}
+
+/// The log says much before the cause, which is what one needs.
+#[test]
+#[needs(root)]
+fn a_detached_start_that_fails_says_why_and_nothing_else() {
+    let lab = lab();
+    let absent = format!("{{ name: absent7, netns: {} }}", lab.netns("n1"));
+    let (output, [_, log]) = detached(&lab, &format!("{}interfaces: [{absent}]\n", lab.peers()));
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("injector: the daemon did not start: ") && lines[0].contains("absent7"), "{said}");
+    assert_eq!(lines.last(), Some(&&*format!("its log is {}", log.display())), "{said}");
+    assert!(!said.contains("WARN") && !said.contains("INFO") && !said.contains("DEBUG"), "{said}");
+    assert!(std::fs::read_to_string(log).unwrap().lines().count() > lines.len(), "the log has more");
+}
+
+/// TCX takes the programs of both, and neither daemon knows of the other's cuts.
+#[test]
+#[needs(root, tcx)]
+fn a_second_daemon_on_the_same_interfaces_is_noted_at_its_start_and_by_doctor() {
+    let lab = lab();
+    let config = format!("{}interfaces: auto\n", lab.peers());
+    let first = Daemon::start(&config);
+    let (output, [socket, log]) = detached(&lab, &config);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let doctor = Command::new(INJECTOR).arg("doctor").output().unwrap();
+    // It would outlive a test that fails.
+    let stopped = Command::new(INJECTOR).args(["stop", "--socket"]).arg(&socket).output().unwrap();
+    assert!(stopped.status.success(), "{}", text(&stopped.stderr));
+    let note = format!("another injector, with pid {} (", first.id());
+    let line = said.lines().find(|line| line.contains(&note)).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.starts_with("injector: note: ") && line.contains("too: each cuts by itself"), "{line}");
+    assert!(line.contains(&format!("eth0 in netns {}", lab.netns("n1"))), "{line}");
+    assert!(std::fs::read_to_string(log).unwrap().contains(&note), "the log has it too");
+
+    let said = text(&doctor.stdout);
+    let line = said.lines().find(|line| line.contains("several daemons run: pids ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.starts_with("note      ") && line.contains(&format!("{} (", first.id())), "{line}");
+}

@@ -155,6 +155,9 @@ fn describe(findings: &Findings, config: Option<&Path>) -> String {
     for daemon in &findings.daemons {
         lines.add(Mark::Found, daemon);
     }
+    if let Some(beside) = &findings.beside {
+        lines.add(Mark::Note, beside);
+    }
     if findings.leftovers.is_empty() {
         lines.add(Mark::Ok, "no filters of other daemons");
     }

@@ -17,12 +17,13 @@ use super::output::show;
 use super::runtime::block_on;
 use crate::daemon::config_file::{Prepared, Source};
 use crate::daemon::log::Log;
-use crate::daemon::ready::{READY_LINE, Ready};
+use crate::daemon::ready::{Ready, StartReport};
 use crate::daemon::{self, StartOptions};
 use crate::engine;
 use crate::memory;
 use crate::rights;
 use crate::server::{make_directory, make_safe_directory};
+use crate::terminal::clean;
 use injector_core::config::Config;
 
 /// Sets what the log says, as in `debug` or `injector=debug`.
@@ -32,6 +33,17 @@ const LOG_VARIABLE: &str = "INJECTOR_LOG";
 const PANICKED: Exit = Exit(101);
 
 pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
+    start(common, args).inspect_err(|failure| tell_starter(args, failure))
+}
+
+/// Tells the process behind `start --detach` why the daemon does not start. Once that process knows that it serves, nobody reads it.
+fn tell_starter(args: &Start, failure: &Failure) {
+    if args.ready_on_stdout {
+        let _ = StartReport::Failed(failure.message.clone()).write();
+    }
+}
+
+fn start(common: &Common, args: &Start) -> Result<Exit, Failure> {
     if !common.host.is_empty() {
         return Err(Failure::usage("start runs the daemon on this host; leave out --host"));
     }
@@ -84,6 +96,7 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
     let ended = catch_unwind(AssertUnwindSafe(serve)).unwrap_or(Ok(PANICKED));
     // What it ended with goes by the log, too: a standard error that blocks must not keep the process.
     let exit = ended.unwrap_or_else(|failure| {
+        tell_starter(args, &failure);
         let line = match args.log_format {
             LogFormat::Text => failure_line(common, &failure),
             LogFormat::Json => failure_event(&failure),
@@ -155,26 +168,44 @@ fn detach(common: &Common, args: &Start, socket: &Path) -> Result<Exit, Failure>
     // The command holds the pipe's writing end: without it the daemon's end is the end of the pipe.
     drop(command);
 
-    let mut line = String::new();
-    let reported = BufReader::new(reader).read_line(&mut line);
-    if reported.is_ok() && line == READY_LINE {
+    let (mut notes, mut cause) = (Vec::new(), None);
+    let mut is_ready = false;
+    for line in BufReader::new(reader).lines().map_while(Result::ok) {
+        match StartReport::read(&line) {
+            Some(StartReport::Ready) => is_ready = true,
+            Some(StartReport::Note(note)) => notes.push(note),
+            Some(StartReport::Failed(why)) => cause = Some(why),
+            None => {}
+        }
+        if is_ready {
+            break;
+        }
+    }
+    if is_ready {
         let pid = child.id();
-        let report = serde_json::json!({ "pid": pid, "socket": socket, "log": log_path });
+        if !common.json {
+            notes.iter().for_each(|note| eprintln!("injector: note: {}", clean(note)));
+        }
+        let report = serde_json::json!({ "pid": pid, "socket": socket, "log": log_path, "notes": notes });
         show(common, &report, || {
             format!("running: pid {pid}, socket {}, log {}\n", socket.display(), log_path.display())
         })?;
         return Ok(Exit::OK);
     }
     let status = child.wait().map_err(|error| failed("the daemon", &error))?;
-    let mut said = String::new();
-    if log.seek(SeekFrom::Start(log_begin)).is_ok() {
-        let _ = log.read_to_string(&mut said);
-    }
     let exit = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0);
-    Err(Failure::new(
-        exit.map_or(Exit::UNDECIDED, Exit),
-        format!("the daemon did not start ({status}); it said:\n{}", said.trim_end()),
-    ))
+    let message = match cause {
+        // The log's lines before the cause would hide it.
+        Some(cause) => format!("the daemon did not start: {cause}\nits log is {}", log_path.display()),
+        None => {
+            let mut said = String::new();
+            if log.seek(SeekFrom::Start(log_begin)).is_ok() {
+                let _ = log.read_to_string(&mut said);
+            }
+            format!("the daemon did not start ({status}); it said:\n{}", said.trim_end())
+        }
+    };
+    Err(Failure::new(exit.map_or(Exit::UNDECIDED, Exit), message))
 }
 
 fn open_log(path: &PathBuf) -> io::Result<(File, u64)> {

@@ -1,6 +1,7 @@
 //! One config in force: its maps, programs, namespaces' threads, probes and lease. Started and ended together, at the
 //! start and by a reload alike.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
@@ -10,7 +11,9 @@ use super::attachment::{InterfaceEvent, Interfaces, ObservedState};
 use super::config_file::Prepared;
 use super::start_error::{StartError, io};
 use crate::alarm::Alarm;
-use crate::datapath::{Clocks, Kernel, LeaseWatcher, Names, Pins, Wakeups, all_names, cgroup_root};
+use crate::datapath::{
+    Clocks, Kernel, LeaseWatcher, Names, Pins, Wakeups, all_names, cgroup_root, programs_of_others,
+};
 use crate::engine;
 use crate::fault;
 use crate::local::LocalPeers;
@@ -33,6 +36,8 @@ pub struct Bootstrap {
     workers: Workers,
     /// The names of the programs that were there before ours.
     initial_names: Names,
+    /// The programs of other injectors that were there before ours, by their ids, each with its injector's pid.
+    pub(super) other_injectors: BTreeMap<u32, u32>,
     /// For what is followed.
     pub(super) alarm: Alarm,
 }
@@ -47,9 +52,9 @@ impl Bootstrap {
         let rights = Rights::of(config);
         rights.bar()?;
         let workers = Workers::limited(rights, alarm.clone())?;
-        let initial_names = all_names();
+        let (initial_names, other_injectors) = (all_names(), programs_of_others());
         rights.take(Role::Daemon)?;
-        Ok(Self { pins, cgroup, rights, workers, initial_names, alarm })
+        Ok(Self { pins, cgroup, rights, workers, initial_names, other_injectors, alarm })
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.

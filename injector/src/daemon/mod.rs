@@ -36,6 +36,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::alarm::{Alarm, Alarms};
+use crate::datapath::command_line;
 use crate::descriptors;
 use crate::fault;
 use crate::server::command::Handle;
@@ -121,6 +122,7 @@ async fn serve(state: &mut State, life: Life) -> Result<(), StartError> {
     let metrics = metrics.map(|listener| listener.serve(handle.clone())).transpose();
     let metrics = metrics.map_err(io("the metrics' thread"))?;
     let api = ApiTask::start(socket, handle, &bootstrap);
+    note_other_injectors(state, &bootstrap, &ready).await;
     report_ready(state, ready)?;
 
     let mut event_loop = EventLoop::new(signals, alarms, commands, incoming, bootstrap, source);
@@ -173,6 +175,24 @@ impl ApiTask {
 }
 
 /// Notifies who has started the daemon, and the log.
+/// Notes other injectors on the hooks of our interfaces. TCX takes both of them, without a word.
+async fn note_other_injectors(state: &State, bootstrap: &Bootstrap, ready: &Ready) {
+    if bootstrap.other_injectors.is_empty() {
+        return;
+    }
+    for (pid, interfaces) in state.interfaces.beside(&bootstrap.other_injectors).await {
+        let interfaces: Vec<String> = interfaces.into_iter().collect();
+        let note = format!(
+            "another injector, with pid {pid} ({}), is on the hooks of {} too: each cuts by itself, and neither heals or records \
+             what the other one cuts; end one of them, or give each its own interfaces",
+            command_line(pid),
+            partition::shortened(&interfaces)
+        );
+        tracing::warn!("{note}");
+        ready.note(&note);
+    }
+}
+
 fn report_ready(state: &State, ready: Ready) -> Result<(), StartError> {
     fault::at("start/ready")
         .and_then(|()| ready.report())

@@ -7,10 +7,37 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use serde::{Deserialize, Serialize};
+
 use injector_core::clock::MonoNs;
 
-/// The line on the daemon's standard output by which `start --detach` knows that it serves.
-pub const READY_LINE: &str = "ready\n";
+/// A line of JSON on the daemon's standard output, for the process behind `start --detach`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartReport {
+    /// The API answers.
+    Ready,
+    /// What whoever starts the daemon should know; it starts all the same.
+    Note(String),
+    /// Why the daemon does not start.
+    Failed(String),
+}
+
+impl StartReport {
+    /// Reads a line; `None` if it is none of a daemon's.
+    pub fn read(line: &str) -> Option<Self> {
+        serde_json::from_str(line).ok()
+    }
+
+    /// Writes the line to standard output.
+    pub fn write(&self) -> io::Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        let mut stdout = io::stdout();
+        stdout.write_all(&line)?;
+        stdout.flush()
+    }
+}
 
 /// The processes that are notified when the API answers.
 #[derive(Debug)]
@@ -35,13 +62,19 @@ impl Ready {
         Self { starter: Starter::ReadsStdout }
     }
 
+    /// Passes a note on to whoever starts the daemon; the log has it anyway.
+    pub fn note(&self, text: &str) {
+        if self.starter == Starter::ReadsStdout {
+            // A starter that is gone has no use for it.
+            let _ = StartReport::Note(text.to_owned()).write();
+        }
+    }
+
     /// Notifies, once; standard output is closed if a starter was waiting there.
     pub fn report(self) -> io::Result<()> {
         systemd(ServiceState::Ready)?;
         if self.starter == Starter::ReadsStdout {
-            let mut stdout = io::stdout();
-            stdout.write_all(READY_LINE.as_bytes())?;
-            stdout.flush()?;
+            StartReport::Ready.write()?;
             let null = OpenOptions::new().write(true).open("/dev/null")?;
             rustix::stdio::dup2_stdout(&null)?;
         }

@@ -186,6 +186,11 @@ impl Foreign {
         Self { side: Side::Egress, what: What::Chain(chain.name.clone()), id: None, is_ahead: true }
     }
 
+    /// The id of its program; `None` for what is no program.
+    pub fn program(&self) -> Option<u32> {
+        self.id
+    }
+
     /// Whether it is on XDP.
     pub fn is_xdp(&self) -> bool {
         self.what == What::Xdp

@@ -33,7 +33,7 @@ pub use leftovers::{Leftover, Sweep, sweep};
 pub use local::{KnownProcess, LocalError, LocalHooks, LocalPorts, OwnerId, cgroup_root};
 pub use object::{Clocks, Object, SpaceId, Use, wire_address, wire_ids};
 pub use overlaps::CommonStamps;
-pub use owner::{Life, Loaded, Owner, loaded};
+pub use owner::{Life, Loaded, Owner, command_line, loaded, programs_of_others};
 pub use pins::Pins;
 pub use slot_aging::SlotAging;
 pub use strangers::StrangerMap;

@@ -1,5 +1,6 @@
 //! The owners of programs: the daemon writes its own process into the lease, and reads others' there.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -112,6 +113,24 @@ pub fn loaded() -> Vec<Loaded> {
         }
     }
     found
+}
+
+/// The programs of other injectors that are not known to be dead, by their ids, each with its injector's pid. It takes
+/// `CAP_SYS_ADMIN`: without it none is found.
+pub fn programs_of_others() -> BTreeMap<u32, u32> {
+    let Ok(us) = Owner::ours() else { return BTreeMap::new() };
+    let other = |program: ProgramInfo| {
+        let is_injectors = program.name_as_str().is_some_and(|name| name.starts_with("injector_"));
+        let owner = is_injectors.then(|| Owner::of(&program)).flatten()?;
+        (owner != us && owner.life(&us) != Life::Dead).then_some((program.id(), owner.pid))
+    };
+    aya::programs::loaded_programs().flatten().filter_map(other).collect()
+}
+
+/// The command line of a process, for people; empty where it can't be read.
+pub fn command_line(pid: u32) -> String {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).trim_end_matches('\0').replace('\0', " ")
 }
 
 /// When a process started, in clock ticks since the boot; `None` if there is none, or it is only waiting to be

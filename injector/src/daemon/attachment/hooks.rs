@@ -2,7 +2,7 @@
 //! program or chain that runs before them may send packets past them.
 
 use injector_core::config::shown;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -175,6 +175,23 @@ impl Interfaces {
             (netns, found)
         });
         join_all(asked).await
+    }
+
+    /// The interfaces that have some of these programs on their hooks beside ours, by what the programs are mapped to.
+    pub async fn beside(&self, programs: &BTreeMap<u32, u32>) -> BTreeMap<u32, BTreeSet<String>> {
+        let mut found: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
+        for (_, read) in self.read_hooks().await {
+            // Hooks that can't be read are named when a cut begins.
+            let Ok(HooksFound { asked, read: Ok(Read { states, .. }), .. }) = read else { continue };
+            for ((id, _), state) in asked.into_iter().zip(states) {
+                let Some(entry) = self.entry(id) else { continue };
+                let on_hooks = state.iter().flat_map(|state| &state.foreign).filter_map(Foreign::program);
+                for whose in on_hooks.filter_map(|program| programs.get(&program)) {
+                    found.entry(*whose).or_default().insert(shown(&entry.interface));
+                }
+            }
+        }
+        found
     }
 
     /// Takes in what is on the hooks now; what changed, for the timeline, and what makes a cut doubtful that begins now.
