@@ -410,8 +410,11 @@ fn a_slow_trial_says_what_it_waited_for_and_where_its_record_is() {
     restate::expand(folder.path());
     let html = folder.path().join("pages/report.html");
     fs::create_dir(html.parent().unwrap()).unwrap();
-    report(folder.path(), &ReportOptions { html: Some(html.clone()), ..ReportOptions::default() }).unwrap();
+    let made = report(folder.path(), &ReportOptions { html: Some(html.clone()), ..ReportOptions::default() });
     let text = fs::read_to_string(&html).unwrap();
+    // A column whose head alone says nothing is explained.
+    assert!(made.unwrap().text.contains("mean outage") && text.contains(">mean outage</th>"));
+    assert_eq!(text.matches("divided by their number").count(), 2, "below the table, and among the words");
     let table = text.split("id=\"slowest\"").nth(1).unwrap().split("</section>").next().unwrap();
     let rows: Vec<&str> = table.split("<tr data-trial=\"").skip(1).collect();
     assert!(rows.len() >= 5, "{table}");

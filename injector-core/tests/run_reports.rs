@@ -66,6 +66,29 @@ fn every_form_of_the_report() {
     );
 }
 
+/// The page explains the words that a first reader can't know, and the sentences say who did what.
+#[test]
+fn a_page_explains_its_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut planted = plants(30, 6, 0.1);
+    planted[3] = Plant::undecided(Outcome::HarnessFailed);
+    write(&run, &campaign(30), &planted, false);
+    let html = folder.path().join("page.html");
+    report(&run, &ReportOptions { html: Some(html.clone()), ..ReportOptions::default() }).unwrap();
+    let page = fs::read_to_string(html).unwrap();
+    let words = page.split("id=\"words\"").nth(1).unwrap();
+    for word in ["ready", "settled", "relapse", "censored", "harness failed", "starved", "cut not felt", "mean outage"] {
+        assert!(words.contains(&format!("<dt>{word}</dt>")), "{word} is not explained");
+    }
+    // Each of them is on the page, before it is explained.
+    let shown = page.split("id=\"words\"").next().unwrap();
+    for word in ["relapses", "harness failed", "cut not felt", "last of 3"] {
+        assert!(shown.contains(word), "{word} is explained, and is not on the page");
+    }
+    assert!(!shown.contains("nobody"), "a sentence without its actor");
+}
+
 #[test]
 fn cuts_that_nobody_felt_are_told() {
     let folder = tempfile::tempdir().unwrap();
@@ -171,7 +194,7 @@ fn comparing_by_the_three_exit_codes() {
     assert_eq!(code(&good, &few, 0.05), 2);
     assert_eq!(code(&good, &also_good, 0.01), 2, "90 trials can't rule 1 point out");
     let undecided = compare(&good, &few, &CompareOptions::default()).unwrap();
-    assert!(undecided.text.contains("trials an arm"), "{}", undecided.text);
+    assert!(undecided.text.contains("trials in each run"), "{}", undecided.text);
     assert_eq!(undecided.json["comparison"]["finding"], "undecided");
 }
 
@@ -238,6 +261,8 @@ fn a_comparison_tells_what_the_verdicts_leave_open() {
     assert_eq!(made.exit_code, 0, "{}", made.text);
     let (head, _) = made.text.split_once("\n\n").unwrap();
     let page = fs::read_to_string(html).unwrap();
+    let times = made.comparison.as_ref().unwrap().times_sentence.as_ref().unwrap();
+    assert!(head.contains(times) && page.contains("B − A, 95 %"), "{head}");
     for sentence in LEFT_OPEN.map(|sentence| format!("B: {sentence}")) {
         assert!(head.contains(&sentence) && page.contains(&sentence), "{sentence} is missing in {head}");
     }

@@ -68,7 +68,7 @@ fn outages(trial: &Trial) -> String {
                 None => maybe_time(ns),
             };
             format!(
-                "{}: all out {}, some out after the heal {}, share {}",
+                "{}: all out {}, some out after the heal {}, mean outage {}",
                 outage.name,
                 time(outage.all_ns),
                 time(Some(outage.some_after_heal_ns)),

@@ -155,7 +155,7 @@ pub fn fail_over(found: Option<&FailOvers>) -> String {
 
 fn outages(s: &Summary) -> Table {
     let mut table =
-        Table::new(["cut", "endpoint", "n", "all out", "some out after the heal", "share", "settled"]);
+        Table::new(["cut", "endpoint", "n", "all out", "some out after the heal", "mean outage", "settled"]);
     for row in &s.outages {
         table.row([
             row.shape.clone(),

@@ -37,8 +37,8 @@ fn phases(trial: &Trial) -> Vec<String> {
     let whole: u64 = trial.phases_ns.iter().flatten().sum();
     let link = trial.last_link.as_deref().unwrap_or("the last link");
     let what = [
-        format!("for a first packet of {link}, which nobody sent"),
-        format!("for {link} to carry again"),
+        format!("until a packet was sent on {link}"),
+        format!("until a packet came through on {link}"),
         match last(trial, |endpoint| endpoint.times.ready_ns) {
             Some(endpoint) => format!("until {} was ready", endpoint.name),
             None => "until all required endpoints were ready".to_owned(),

@@ -172,8 +172,8 @@ impl Reporter {
         if self.quiet || self.json {
             return;
         }
-        self.line(&plan(measure.settings()));
         let (made, torn) = (measure.counts().made, measure.progress().torn_line);
+        self.line(&plan(measure.settings(), &self.pace.to_go(made, self.trials, Duration::ZERO)));
         if made > 0 {
             self.line(&format!("resumed after {}", counted(made, "trial")));
         }
@@ -236,7 +236,8 @@ impl Reporter {
     }
 }
 
-fn plan(settings: &Settings) -> String {
+/// What will be done, in `to_go`, and what it can show.
+fn plan(settings: &Settings, to_go: &str) -> String {
     let mut text = format!(
         "{}, seed {}, deadline {}",
         counted(settings.trials, "trial"),
@@ -249,6 +250,7 @@ fn plan(settings: &Settings) -> String {
     if let Some(cycle) = settings.cycle {
         let _ = write!(text, "\n  the next cut {cycle} after each heal, whatever the state");
     }
+    let _ = write!(text, "\nIt takes {to_go}; to wait until the cluster is healthy, and has recovered, takes more.");
     let chance = percent(power::chance_to_see(0.05, settings.trials));
     let smallest = maybe_percent(power::smallest_rate_seen(settings.trials, 0.95));
     let needed = |trials: Option<u64>| trials.map_or_else(|| NONE.to_owned(), |trials| trials.to_string());

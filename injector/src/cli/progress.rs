@@ -31,7 +31,7 @@ impl DutyCycle {
     }
 
     /// The time to go: by the trials of this process, or at least what the settings ask for before the first ends.
-    fn to_go(self, made: u64, trials: u64, elapsed: Duration) -> String {
+    pub(super) fn to_go(self, made: u64, trials: u64, elapsed: Duration) -> String {
         let left = u32::try_from(trials.saturating_sub(made)).unwrap_or(u32::MAX);
         match made.saturating_sub(self.made_before) {
             0 => format!("at least {}", rough(self.least.saturating_mul(left))),
@@ -88,6 +88,14 @@ mod tests {
     fn before_the_first_trial_ends_the_settings_say_how_long_at_least() {
         let seen = line(TrialCounts::default(), 60, PACE, Duration::from_secs(9), "trial 0 is measured");
         assert_eq!(seen, "0/60, 9s, at least 22m 00s to go; trial 0 is measured");
+    }
+
+    /// Before the first cut a campaign says how long it will take at least.
+    #[test]
+    fn the_settings_give_a_lower_bound_for_what_is_left() {
+        assert_eq!(PACE.to_go(0, 60, Duration::ZERO), "at least 22m 00s");
+        let resumed = DutyCycle { made_before: 50, ..PACE };
+        assert_eq!(resumed.to_go(50, 60, Duration::ZERO), "at least 3m 40s");
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn a_planted_probability_is_found() {
     assert_eq!(code, 0, "{drawn}");
     assert_eq!(never.records().len(), 2);
     // The line moves, and has the rate so far with its interval.
-    for part in ["0/2, ", "at least ", "1/2, ", " to go", "0/1 late (0.0 to 97.5 %)"] {
+    for part in ["0/2, ", "It takes at least ", "at least ", "1/2, ", " to go", "0/1 late (0.0 to 97.5 %)"] {
         assert!(drawn.contains(part), "{part:?} was not drawn: {drawn}");
     }
     // What the daemon would refuse leaves no folder behind.

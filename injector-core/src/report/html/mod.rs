@@ -265,8 +265,9 @@ fn phases(page: &mut Page) {
         page,
         "phases-section",
         "Where the time went",
-        "Phases of the slowest trials, slowest first, and the medians. Silence: nobody tried. Reconnect: until the \
-         last link carries. Return: until all required endpoints are ready. Relapse: until settled.",
+        "Phases of the slowest trials, slowest first, and the medians. Silence: from the heal until a packet was sent on \
+         every link that had been cut. Reconnect: until a packet had come through on each of them. Return: until all required \
+         endpoints were ready. Relapse: until all had settled.",
     );
     page.markup("<div class=\"plot\" id=\"phases\" data-label=\"phases by trial\"></div><div class=\"legend\" id=\"phases-legend\"></div><p class=\"note\" id=\"phases-note\"></p></section>");
 }
@@ -337,6 +338,35 @@ fn shapes(page: &mut Page, run: &Run) {
     page.markup("</section>");
 }
 
+/// The words of this page that a first reader can't know, each with its meaning.
+const WORDS: [(&str, &str); 12] = [
+    ("trial", "One cut, its heal and what followed: one line of trials.jsonl, with its record."),
+    ("ready", "The first of several good answers in a row after the heal (how many: see above)."),
+    ("settled", "Ready, and no failure since while it was watched on; the cluster has settled when all required endpoints have."),
+    ("beyond the deadline", "Not settled in time after the heal: too late, or never. The verdict counts these trials."),
+    ("relapse", "A failure after an endpoint was ready: it came back too early, and was lost again."),
+    ("decided", "Trials that recovered or did not. The others (censored, unknown, harness failed) are in no rate."),
+    ("censored", "Known only up to a point: another cut, or the end of the watch, came before the event."),
+    ("harness failed", "Something about the measurement went wrong, so that the trial says nothing about the cluster."),
+    ("starved", "The host gave the probes too little CPU or disk time, so that times may be too long."),
+    ("cut not felt", "Trials in which the endpoint never failed while its links were cut."),
+    ("mean outage", MEAN_OUTAGE),
+    ("last of N", "The row is of all instances of an endpoint together; its time is that of the last one."),
+];
+
+/// The meaning of the column of that name.
+const MEAN_OUTAGE: &str = "Mean outage: how long the endpoints were out in sum, divided by their number. It is what a client \
+    that uses one endpoint alone sees on average.";
+
+fn words(page: &mut Page) {
+    section(page, "words", "Words", "");
+    page.markup("<dl>");
+    for (word, meaning) in WORDS {
+        page.element("<dt>", word, "</dt>").element("<dd>", meaning, "</dd>");
+    }
+    page.markup("</dl></section>");
+}
+
 fn how(page: &mut Page, run: &Run) {
     let (c, settings) = (&run.campaign, &run.campaign.settings);
     section(page, "how", "How it was run", "");
@@ -389,7 +419,9 @@ fn how(page: &mut Page, run: &Run) {
         ),
     );
     page.markup("</dl>");
-    page.markup("</section><footer>");
+    page.markup("</section>");
+    words(page);
+    page.markup("<footer>");
     for note in text::notes(run) {
         page.element("<p>", note, "</p>");
     }

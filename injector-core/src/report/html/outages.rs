@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use super::MEAN_OUTAGE;
 use super::number::{UNIT, number};
 use super::page::{Page, section};
 use crate::api::ProbeView;
@@ -172,7 +173,7 @@ fn table(page: &mut Page, run: &Run) {
             "n",
             "all out",
             "some out after the heal",
-            "share",
+            "mean outage",
             "outage of the cut off",
             "lost by the heal",
             "never out",
@@ -193,6 +194,7 @@ fn table(page: &mut Page, run: &Run) {
         page.row("<tr>", &cells);
     }
     page.end_table();
+    page.element("<p class=\"note\">", MEAN_OUTAGE, "</p>");
 }
 
 /// `{"endpoints": [name…], "panels": [[row…]…]}` where a row is
