@@ -83,10 +83,10 @@ impl fmt::Display for ProbeFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
-    /// The prober did not send the probe: it fell behind its schedule, or could not start the probe's command in time. The
-    /// endpoint was not asked.
+    /// The prober did not send the probe: it fell behind its schedule, could not start the probe's command in time, or had as
+    /// many probes of all endpoints under way as it may. The endpoint was not asked.
     Unsent,
-    /// As many probes as may be under way had no answer yet, so that this one was not sent.
+    /// As many probes of this endpoint as may be under way had no answer yet, so that this one was not sent.
     InFlight,
     /// No complete answer came within the timeout.
     Timeout,

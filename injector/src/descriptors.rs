@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::probe::in_flight;
 use injector_core::config::{Config, Interfaces};
 
 /// Files for the API's connections, maps, namespaces, and other parts that do not grow with the config.
@@ -17,8 +18,10 @@ const PER_SHARING: u64 = 2 * 4;
 const SHARED_FROM: u64 = 16;
 /// How many interfaces `auto` is given room for.
 const AUTO: u64 = 1024;
-/// Files for an endpoint's probes under way.
+/// Files for an endpoint's probes under way; all of them together have a limit.
 const PER_ENDPOINT: u64 = 256;
+/// The same where there are few.
+const FEW_PER_ENDPOINT: u64 = 4;
 
 /// Why a config can't be put in force.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,9 @@ static INHERITED: OnceLock<Rlimit> = OnceLock::new();
 struct Needs {
     wanted: u64,
     least: u64,
+    /// Of those wanted, the ones that are not for probes.
+    beside_probes: u64,
+    endpoints: u64,
 }
 
 impl Needs {
@@ -54,7 +60,19 @@ impl Needs {
             named = by_namespace.into_values().map(of).sum();
         }
         let room = if config.interfaces == Interfaces::Auto { AUTO * PER_INTERFACE } else { named };
-        Self { wanted: BASE + room + endpoints * PER_ENDPOINT, least: BASE / 4 + named / 2 + endpoints * 4 }
+        let beside_probes = BASE + room;
+        let probes = (endpoints * PER_ENDPOINT).min(endpoints + in_flight::MOST as u64);
+        let least = BASE / 4 + named / 2 + endpoints * FEW_PER_ENDPOINT;
+        Self { wanted: beside_probes + probes, least, beside_probes, endpoints }
+    }
+
+    /// How many probes may be under way with this limit on open files.
+    fn probes_within(&self, limit: u64) -> usize {
+        if limit >= self.wanted {
+            return in_flight::MOST;
+        }
+        let left = limit.saturating_sub(self.beside_probes).max(self.endpoints * FEW_PER_ENDPOINT);
+        usize::try_from(left).unwrap_or(in_flight::MOST)
     }
 }
 
@@ -65,9 +83,11 @@ impl Needs {
 pub fn raise(config: &Config) -> Result<(), TooFew> {
     let found = getrlimit(Resource::Nofile);
     INHERITED.get_or_init(|| found);
-    let Needs { wanted, least } = Needs::of(config);
+    let needs = Needs::of(config);
+    let Needs { wanted, least, .. } = needs;
     let (soft, hard) = (found.current.unwrap_or(u64::MAX), found.maximum.unwrap_or(u64::MAX));
     if soft >= wanted {
+        in_flight::allow(in_flight::MOST);
         return Ok(());
     }
     let is_set = |current, maximum| {
@@ -85,8 +105,15 @@ pub fn raise(config: &Config) -> Result<(), TooFew> {
     if limit < least {
         return Err(TooFew { needed: least, limit });
     }
+    let probes = needs.probes_within(limit);
+    in_flight::allow(probes);
     if limit < wanted {
-        tracing::warn!(limit, wanted, "open files are limited; set LimitNOFILE={wanted} in the unit");
+        tracing::warn!(
+            limit,
+            wanted,
+            probes,
+            "open files are limited, and so are probes in flight; set LimitNOFILE={wanted} in the unit"
+        );
     }
     Ok(())
 }

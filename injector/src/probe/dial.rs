@@ -59,14 +59,14 @@ impl Dialer {
         match &self.target {
             Target::Host(host) => {
                 let address = self.address(&values.fill_authority(host))?;
-                let stream = TcpStream::connect(address).await.map_err(|error| Failure::connect(&error))?;
+                let stream = TcpStream::connect(address).await.map_err(|error| Failure::dial(&error))?;
                 // A request in two writes must not wait for the peer's delayed ACK.
                 stream.set_nodelay(true).map_err(|error| Failure::connect(&error))?;
                 self.over(stream, authority).await
             }
             Target::Unix(path) => {
                 let stream = UnixStream::connect(values.fill(path)).await;
-                self.over(stream.map_err(|error| Failure::connect(&error))?, authority).await
+                self.over(stream.map_err(|error| Failure::dial(&error))?, authority).await
             }
         }
     }

@@ -15,6 +15,8 @@ pub(super) enum Failure {
     Timeout(Span),
     #[error("connect: {0}")]
     Connect(String),
+    #[error("no socket: {0}: not sent")]
+    NoSocket(String),
     #[error("{0}")]
     Exchange(String),
     #[error("status {got}, expected {expected}")]
@@ -84,7 +86,7 @@ impl Failure {
             | Self::Exit(_)
             | Self::Signal(_) => FailureCode::Answer,
             Self::NoUser(_) | Self::Run { .. } => FailureCode::Command,
-            Self::Unstarted { .. } => FailureCode::Unsent,
+            Self::Unstarted { .. } | Self::NoSocket(_) => FailureCode::Unsent,
             Self::Target(_) | Self::Request { .. } => FailureCode::Settings,
         }
     }
@@ -114,6 +116,16 @@ impl Failure {
 
     pub(super) fn connect(error: &(dyn Error + 'static)) -> Self {
         of_tls(error).unwrap_or_else(|| Self::Connect(root_cause(error)))
+    }
+
+    /// The failure to make a socket or to connect it. Without descriptors or memory for it nothing was sent.
+    pub(super) fn dial(error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
+                Self::NoSocket(root_cause(error))
+            }
+            _ => Self::connect(error),
+        }
     }
 }
 
@@ -161,5 +173,14 @@ mod tests {
         assert_eq!(failure("out\u{1b}[2J").words(), "grpc-status 13: out\\u{1b}[2J");
         let long = failure(&"é\r".repeat(20_000)).words();
         assert!(long.len() < LONGEST + 16 && long.ends_with('…'), "{long}");
+    }
+
+    #[test]
+    fn a_probe_without_a_descriptor_was_never_sent() {
+        let failure = |number| Failure::dial(&std::io::Error::from_raw_os_error(number));
+        let full = failure(libc::EMFILE);
+        assert_eq!(full.code(), FailureCode::Unsent);
+        assert_eq!(full.words(), "no socket: too many open files: not sent");
+        assert_eq!(failure(libc::ECONNREFUSED).code(), FailureCode::Connect);
     }
 }

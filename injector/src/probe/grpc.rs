@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::dial::{Dialer, Names, Stream};
 use super::failure::Failure;
 use super::fill::Values;
+use super::in_flight::ALL;
 use super::tls::Protocol;
 use injector_core::config::GrpcProbe;
 use injector_core::model::Connection;
@@ -25,9 +26,12 @@ const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 const MESSAGE_MIB: usize = 4;
 /// How much of a message is kept to be read: a health check's has two bytes.
 const KEPT: usize = 1024;
-/// The bytes that a call may hold of what came and was not yet taken. As many calls are under way at once as a server keeps waiting,
-/// and a health check is answered by a few bytes.
+/// The most bytes that a call may hold of what came and was not yet taken: a health check is answered by a few bytes.
 const WINDOW: u32 = 32 * 1024;
+/// The same of all probes under way together, which are as many as servers keep waiting,
+const WINDOWS: usize = 16 * 1024 * 1024;
+/// and the least of one.
+const SMALLEST_WINDOW: u32 = 4 * 1024;
 /// The same of a connection that calls share.
 const SHARED_WINDOW: u32 = 4 * WINDOW;
 
@@ -183,8 +187,9 @@ async fn handshake(
     stream: Stream,
     window: u32,
 ) -> hyper::Result<(SendRequest<Full<Bytes>>, Connection2<TokioIo<Stream>, Full<Bytes>, OnThisThread>)> {
+    let share = u32::try_from(ALL.share_of(WINDOWS)).unwrap_or(WINDOW);
     http2::Builder::new(OnThisThread)
-        .initial_stream_window_size(WINDOW)
+        .initial_stream_window_size(share.clamp(SMALLEST_WINDOW, WINDOW))
         .initial_connection_window_size(window)
         .handshake(TokioIo::new(stream))
         .await

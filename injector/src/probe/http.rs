@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use super::dial::{Dialer, Names, Stream};
 use super::failure::Failure;
 use super::fill::Values;
+use super::io::Pieces;
 use super::tls::Protocol;
 use injector_core::config::{HttpExpect, HttpProbe, HttpRequest, Target};
 use injector_core::model::Connection;
@@ -22,8 +23,9 @@ use injector_core::model::Connection;
 const IDLE_CONNECTIONS: usize = 4;
 /// The longest body of an answer.
 const BODY_MIB: usize = 16;
-/// The bytes that a connection may hold of what came and was not yet taken. As many as a server keeps waiting are open at once.
-const BUFFER: usize = 32 * 1024;
+/// The most bytes of the head of an answer. A body is read in smaller pieces ([`Pieces`]): as many connections as a server keeps
+/// waiting are open at once.
+const HEAD: usize = 32 * 1024;
 
 /// The most bytes of an answer that is read as JSON.
 const JSON_BYTES: usize = 64 * 1024;
@@ -225,8 +227,8 @@ async fn body_of(response: Response<Incoming>, most: usize) -> Result<Vec<u8>, F
 
 async fn handshake(
     stream: Stream,
-) -> hyper::Result<(SendRequest<Full<Bytes>>, Connection1<TokioIo<Stream>, Full<Bytes>>)> {
-    http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await
+) -> hyper::Result<(SendRequest<Full<Bytes>>, Connection1<TokioIo<Pieces<Stream>>, Full<Bytes>>)> {
+    http1::Builder::new().max_buf_size(HEAD).handshake(TokioIo::new(Pieces(stream))).await
 }
 
 /// Searches for a text in a body that comes in pieces; it keeps no more of them than the text is long.

@@ -12,6 +12,7 @@ mod failure;
 mod fill;
 mod grpc;
 mod http;
+pub mod in_flight;
 mod io;
 mod prepare;
 pub mod role;

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::Prober;
+use super::in_flight::{ALL, Limit};
 use injector_core::clock::{MonoNs, Span};
 use injector_core::config::Endpoint;
 use injector_core::sample::{EndpointId, FailureCode, ProbeFailure, Sample};
@@ -21,7 +22,7 @@ pub const IDLE_INTERVAL: Span = Span::millis(500);
 
 /// Ticks that are still sent when the timer fires late; older ones are failures.
 const MAX_BURST: usize = 100;
-/// The most probes of one endpoint under way, whatever its timeout.
+/// The most probes of one endpoint under way, whatever its timeout; of all of them, [`super::in_flight::MOST`].
 const MAX_IN_FLIGHT: usize = 1024;
 
 /// How often to probe.
@@ -39,6 +40,15 @@ pub struct Changes {
     pub rate: watch::Receiver<Rate>,
     /// Where it is: a container may get another address.
     pub address: watch::Receiver<Option<IpAddr>>,
+}
+
+/// How many probes may be under way.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Of this endpoint: over it, the endpoint has failed.
+    own: usize,
+    /// Of all endpoints: over it, the probe is not sent, which says nothing about its endpoint.
+    all: &'static Limit,
 }
 
 /// Probes one endpoint until the sender of the rate is gone (then the probes under way still report) or the
@@ -67,7 +77,8 @@ pub async fn follow(
     let Changes { mut rate, mut address } = news;
     config.address = *address.borrow_and_update();
     let mut prober = Rc::new(Prober::new(endpoint, &config, peer_name.as_deref()));
-    let limit = in_flight_limit(config.probe.options.interval.0, config.probe.options.timeout.0);
+    let own = in_flight_limit(config.probe.options.interval.0, config.probe.options.timeout.0);
+    let limits = Limits { own, all: &ALL };
     let mut under_way = JoinSet::new();
     let mut current = *rate.borrow_and_update();
     let mut grid = Grid::new(MonoNs::now(), interval(current, &config));
@@ -81,7 +92,7 @@ pub async fn follow(
                     let new = *rate.borrow_and_update();
                     if new != current {
                         // Ticks of the old grid that are due already are not lost.
-                        send_due(&mut grid, endpoint, &prober, limit, &mut under_way, &sink);
+                        send_due(&mut grid, endpoint, &prober, limits, &mut under_way, &sink);
                         current = new;
                         grid = Grid::new(MonoNs::now(), interval(current, &config));
                     }
@@ -89,13 +100,13 @@ pub async fn follow(
                 Err(_) => break,
             },
             Ok(()) = address.changed() => {
-                send_due(&mut grid, endpoint, &prober, limit, &mut under_way, &sink);
+                send_due(&mut grid, endpoint, &prober, limits, &mut under_way, &sink);
                 config.address = *address.borrow_and_update();
                 prober = Rc::new(Prober::new(endpoint, &config, peer_name.as_deref()));
             }
             () = sleep_until(instant(grid.next)) => {}
         }
-        send_due(&mut grid, endpoint, &prober, limit, &mut under_way, &sink);
+        send_due(&mut grid, endpoint, &prober, limits, &mut under_way, &sink);
         while let Some(ended) = under_way.try_join_next() {
             propagate(ended);
         }
@@ -109,33 +120,42 @@ fn send_due(
     grid: &mut Grid,
     endpoint: EndpointId,
     prober: &Rc<Prober>,
-    limit: usize,
+    limits: Limits,
     under_way: &mut JoinSet<()>,
     sink: &mpsc::UnboundedSender<Sample>,
 ) {
     let ticks = grid.due(MonoNs::now());
     let skipped = ticks.len().saturating_sub(MAX_BURST);
     for (at, &scheduled) in ticks.iter().enumerate() {
-        let refusal = if at < skipped {
+        let permitted = if at < skipped {
             let text = format!("the prober fell behind by {} ticks: not sent", ticks.len());
-            Some(ProbeFailure::new(FailureCode::Unsent, text))
-        } else if under_way.len() >= limit {
-            Some(ProbeFailure::new(FailureCode::InFlight, format!("{limit} probes in flight: not sent")))
+            Err(ProbeFailure::new(FailureCode::Unsent, text))
+        } else if under_way.len() >= limits.own {
+            let text = format!("{} probes in flight: not sent", limits.own);
+            Err(ProbeFailure::new(FailureCode::InFlight, text))
         } else {
-            None
+            limits.all.take(under_way.len()).map_err(|most| {
+                let text = format!("{most} probes of all endpoints in flight: not sent");
+                ProbeFailure::new(FailureCode::Unsent, text)
+            })
         };
-        if refusal.is_some() {
-            let now = MonoNs::now();
-            let sample =
-                Sample { endpoint, scheduled, begun: now, done: now, failure: refusal, source: None };
-            // Without a receiver the loop ends at its next turn.
-            let _ = sink.send(sample);
-            continue;
-        }
+        let permit = match permitted {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                let now = MonoNs::now();
+                let failure = Some(refusal);
+                let sample = Sample { endpoint, scheduled, begun: now, done: now, failure, source: None };
+                // Without a receiver the loop ends at its next turn.
+                let _ = sink.send(sample);
+                continue;
+            }
+        };
         let prober = Rc::clone(prober);
         let sink = sink.clone();
         under_way.spawn_local(async move {
-            let _ = sink.send(prober.sample(scheduled).await);
+            let sample = prober.sample(scheduled).await;
+            drop(permit);
+            let _ = sink.send(sample);
         });
         while let Some(ended) = under_way.try_join_next() {
             propagate(ended);
@@ -198,7 +218,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probes_over_the_limit_are_told() {
+    fn a_probe_over_the_limit_of_its_endpoint_has_failed() {
+        let limits = Limits { own: 2, all: &ALL };
+        let refused = "2 probes in flight: not sent";
+        let (timeout, code) = ("timeout after 200ms", FailureCode::InFlight);
+        let wanted = [timeout, timeout, refused, refused, refused];
+        assert_eq!(five_probes_of_a_server_that_hangs(limits), (wanted.map(str::to_owned), code));
+    }
+
+    #[test]
+    fn a_probe_over_the_limit_of_all_endpoints_was_never_sent() {
+        static OTHERS: Limit = Limit::new(3);
+        let _held = [OTHERS.take(1), OTHERS.take(1), OTHERS.take(1)];
+        // One probe of each endpoint is always sent.
+        let refused = "3 probes of all endpoints in flight: not sent";
+        let wanted = ["timeout after 200ms", refused, refused, refused, refused];
+        let found = five_probes_of_a_server_that_hangs(Limits { own: 2, all: &OTHERS });
+        assert_eq!(found, (wanted.map(str::to_owned), FailureCode::Unsent));
+    }
+
+    /// How each of five probes ended, and the code of the last one.
+    fn five_probes_of_a_server_that_hangs(limits: Limits) -> ([String; 5], FailureCode) {
         on_one_thread(async {
             let (address, _) = serve(|stream| async move {
                 let _held = stream;
@@ -211,17 +251,17 @@ mod tests {
             let (sink, mut results) = mpsc::unbounded_channel();
             let mut under_way = JoinSet::new();
             let mut grid = Grid::new(MonoNs::now() - Duration::from_millis(49), Duration::from_millis(10));
-            send_due(&mut grid, EndpointId(0), &prober, 2, &mut under_way, &sink);
+            send_due(&mut grid, EndpointId(0), &prober, limits, &mut under_way, &sink);
             while under_way.join_next().await.is_some() {}
-            let mut errors = Vec::new();
+            let mut failures = Vec::new();
             while let Ok(sample) = results.try_recv() {
-                errors.push((sample.scheduled, sample.failure.unwrap().text));
+                failures.push((sample.scheduled, sample.failure.unwrap()));
             }
-            errors.sort();
-            let texts: Vec<&str> = errors.iter().map(|(_, error)| error.as_str()).collect();
-            let refused = "2 probes in flight: not sent";
-            assert_eq!(texts, ["timeout after 200ms", "timeout after 200ms", refused, refused, refused]);
-        });
+            failures.sort_by_key(|(scheduled, _)| *scheduled);
+            let code = failures.last().unwrap().1.code;
+            let texts: Vec<String> = failures.into_iter().map(|(_, failure)| failure.text).collect();
+            (texts.try_into().unwrap(), code)
+        })
     }
 
     #[test]

@@ -33,21 +33,7 @@ pub const ATTACKS: [Attack; 7] = [
         prepare: |lab, attackers| grpc(lab, attackers, Reply::Endless),
     },
     Attack { name: "gRPC headers without end", unit: "calls", least: 20, prepare: endless_headers },
-    Attack {
-        name: "HTTP bodies without end",
-        unit: "calls",
-        least: 5,
-        prepare: |lab, attackers| {
-            serve(listen(lab), false, Reply::Endless, attackers);
-            endpoints(
-                lab,
-                "http: { url: \"http://{address}:8080/\", expect: { body_contains: never } }",
-                "20ms",
-                "5s",
-                2,
-            )
-        },
-    },
+    Attack { name: "HTTP bodies without end", unit: "calls", least: 5, prepare: endless_bodies },
     Attack {
         name: "TLS servers that stall in the handshake",
         unit: "connections",
@@ -84,6 +70,13 @@ pub fn endpoints(lab: &Arc<Lab>, kind: &str, interval: &str, timeout: &str, coun
 pub fn grpc(lab: &Arc<Lab>, attackers: &mut Attackers, reply: Reply) -> Setting {
     serve(listen(lab), true, reply, attackers);
     endpoints(lab, GRPC, "10ms", "1s", 4)
+}
+
+/// Two endpoints, which keep 500 connections open: timeout ÷ interval of each.
+pub fn endless_bodies(lab: &Arc<Lab>, attackers: &mut Attackers) -> Setting {
+    serve(listen(lab), false, Reply::Endless, attackers);
+    let kind = "http: { url: \"http://{address}:8080/\", expect: { body_contains: never } }";
+    endpoints(lab, kind, "20ms", "5s", 2)
 }
 
 /// Handles each connection on a thread of its own, until it has ended.
