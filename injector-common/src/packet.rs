@@ -225,14 +225,17 @@ fn addressed<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
     packet.macs = macs;
     let mut ethertype = (u32::from_be(kind) >> 16) as u16;
     let mut at = ETH_LEN;
-    // An outer tag that the kernel keeps beside the packet is not in these bytes: then there is one less here.
-    for _ in 0..MAX_TAGS {
-        if ethertype != ETH_VLAN && ethertype != ETH_QINQ {
-            break;
+    if is_tag(ethertype) {
+        // An outer tag that the kernel keeps beside the packet is not in these bytes: then there is one less here.
+        for _ in 0..MAX_TAGS {
+            let [tag] = bytes.words(at).ok_or(Unparsed)?;
+            ethertype = u32::from_be(tag) as u16;
+            at += 4;
+            if !is_tag(ethertype) {
+                break;
+            }
         }
-        let [tag] = bytes.words(at).ok_or(Unparsed)?;
-        ethertype = u32::from_be(tag) as u16;
-        at += 4;
+        at = from_memory(at, MAX_ADDRESSED, packet);
     }
     match ethertype {
         ETH_IPV4 => ipv4(bytes, at, packet),
@@ -244,6 +247,33 @@ fn addressed<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
         }
         _ => Err(Unparsed),
     }
+}
+
+#[inline(always)]
+const fn is_tag(ethertype: u16) -> bool {
+    ethertype == ETH_VLAN || ethertype == ETH_QINQ
+}
+
+/// Where the IP header of a tagged frame begins, as a mask.
+const MAX_ADDRESSED: u32 = 0x1f;
+/// Where the protocol begins behind the extension headers of a packet, as a mask.
+const MAX_TRANSPORT: u32 = 0x7fff;
+/// The same of a quoted packet.
+const MAX_QUOTED: u32 = 0xffff;
+
+/// A position in a packet, of at most `max`, through memory: the verifier then knows no more than that, and follows what comes
+/// next once for all ways that lead here. Only for positions that few packets have.
+#[inline(always)]
+fn from_memory(at: u32, max: u32, packet: &mut Packet) -> u32 {
+    let place = &raw mut packet.payload_at;
+    // SAFETY: a valid reference.
+    let read = unsafe {
+        place.write_volatile(at);
+        place.read_volatile()
+    };
+    packet.payload_at = 0;
+    // All headers behind Ethernet's have whole words: a processor that loads no others needs to know that.
+    read & max & !3 | ETH_LEN & 3
 }
 
 /// Whether an address is one of multicast, or broadcast.
@@ -292,7 +322,8 @@ fn ipv4<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparse
     // Ethernet pads short frames, and a segmentation super-packet may carry no length at all.
     let end = if total < header { bytes.len() } else { at + total };
     let later_fragment = fragment & 0x1fff != 0;
-    let chain = authenticated(bytes, (protocol >> 16) as u8, at + header, later_fragment);
+    let first = Chain { protocol: (protocol >> 16) as u8, at: at + header, later_fragment };
+    let chain = authenticated(bytes, first, MAX_TRANSPORT, packet);
     transport(bytes, &chain, end, Version::Four, packet);
     Ok(())
 }
@@ -314,37 +345,41 @@ struct Chain {
 /// The chain of an IPv4 packet: only authentication headers may precede the protocol. A later fragment begins in
 /// the middle of its datagram, so its bytes are not read.
 #[inline(always)]
-fn authenticated<B: Bytes>(bytes: &B, first: u8, at: u32, later_fragment: bool) -> Chain {
-    let mut chain = Chain { protocol: first, at, later_fragment };
+fn authenticated<B: Bytes>(bytes: &B, mut chain: Chain, max: u32, packet: &mut Packet) -> Chain {
+    if chain.protocol != protocol::AH || chain.later_fragment {
+        return chain;
+    }
     for _ in 0..MAX_AUTHENTICATIONS {
-        if chain.protocol != protocol::AH || later_fragment {
-            break;
-        }
         let Some([next, length]) = bytes.read(chain.at) else { break };
         chain.protocol = next;
-        chain.at += (u32::from(length) + 2) * 4;
+        chain.at = from_memory(chain.at + (u32::from(length) + 2) * 4, max, packet);
+        if chain.protocol != protocol::AH {
+            break;
+        }
     }
     chain
 }
 
+/// The chain of an IPv6 packet.
 #[inline(always)]
-fn extensions<B: Bytes>(bytes: &B, first: u8, at: u32) -> Chain {
+fn extensions<B: Bytes>(bytes: &B, first: u8, at: u32, max: u32, packet: &mut Packet) -> Chain {
     let mut chain = Chain { protocol: first, at, later_fragment: false };
+    if !protocol::is_extension(first) {
+        return chain;
+    }
     for _ in 0..MAX_EXTENSIONS {
-        if !protocol::is_extension(chain.protocol) {
-            break;
-        }
         let Some(header): Option<[u8; 4]> = bytes.read(chain.at) else { break };
-        match chain.protocol {
+        let length = match chain.protocol {
             44 => {
                 chain.later_fragment = be16(header[2], header[3]) & 0xfff8 != 0;
-                chain.at += 8;
+                8
             }
-            protocol::AH => chain.at += (u32::from(header[1]) + 2) * 4,
-            _ => chain.at += (u32::from(header[1]) + 1) * 8,
-        }
+            protocol::AH => (u32::from(header[1]) + 2) * 4,
+            _ => (u32::from(header[1]) + 1) * 8,
+        };
+        chain.at = from_memory(chain.at + length, max, packet);
         chain.protocol = header[0];
-        if chain.later_fragment {
+        if chain.later_fragment || !protocol::is_extension(chain.protocol) {
             break;
         }
     }
@@ -363,7 +398,7 @@ fn ipv6<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparse
     if at == ETH_LEN {
         packet.limits = payload as u16;
     }
-    let chain = extensions(bytes, (payload >> 8) as u8, at + 40);
+    let chain = extensions(bytes, (payload >> 8) as u8, at + 40, MAX_TRANSPORT, packet);
     let payload = payload >> 16;
     let end = if payload == 0 { bytes.len() } else { at + 40 + payload };
     transport(bytes, &chain, end, Version::Six, packet);
@@ -460,19 +495,23 @@ fn payload(at: u32, end: u32, packet: &mut Packet) {
 /// leaves a plain ICMP packet.
 #[inline(always)]
 fn quoted4<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) {
+    let at = from_memory(at, MAX_TRANSPORT, packet);
     let Some(ip): Option<[u8; 20]> = bytes.read(at) else { return };
     let header = u32::from(ip[0] & 0x0f) * 4;
     if ip[0] >> 4 == 4 && header >= 20 {
-        let chain = authenticated(bytes, ip[9], at + header, be16(ip[6], ip[7]) & 0x1fff != 0);
+        let later_fragment = be16(ip[6], ip[7]) & 0x1fff != 0;
+        let first = Chain { protocol: ip[9], at: at + header, later_fragment };
+        let chain = authenticated(bytes, first, MAX_QUOTED, packet);
         quoted(bytes, &chain, packet);
     }
 }
 
 #[inline(always)]
 fn quoted6<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) {
+    let at = from_memory(at, MAX_TRANSPORT, packet);
     let Some(ip): Option<[u8; 8]> = bytes.read(at) else { return };
     if ip[0] >> 4 == 6 {
-        let chain = extensions(bytes, ip[6], at + 40);
+        let chain = extensions(bytes, ip[6], at + 40, MAX_QUOTED, packet);
         quoted(bytes, &chain, packet);
     }
 }

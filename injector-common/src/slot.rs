@@ -95,29 +95,39 @@ impl SlotScope {
     /// Whether a packet is in this scope.
     #[inline(always)]
     pub fn holds(&self, packet: &Packet) -> bool {
-        if packet.flags & flag::NO_ADDRESS != 0 {
+        let flags = from_memory(&packet.flags);
+        if flags & flag::NO_ADDRESS != 0 {
             return false;
         }
         if self.protocol == protocol::ICMP {
-            return packet.flags & flag::ICMP != 0;
+            return flags & flag::ICMP != 0;
         }
-        if packet.protocol != self.protocol {
+        if from_memory(&packet.protocol) != self.protocol {
             return false;
         }
         if self.first == 0 {
             return true;
         }
-        if packet.flags & flag::PORTS == 0 {
+        if flags & flag::PORTS == 0 {
             return false;
         }
-        let src = self.first <= packet.sport && packet.sport <= self.last;
-        let dst = self.first <= packet.dport && packet.dport <= self.last;
+        let (sport, dport) = (from_memory(&packet.sport), from_memory(&packet.dport));
+        let src = self.first <= sport && sport <= self.last;
+        let dst = self.first <= dport && dport <= self.last;
         match self.side {
             side::SRC => src,
             side::DST => dst,
             _ => src || dst,
         }
     }
+}
+
+/// A field, read from memory where this is called. Kept in a register over a loop of scopes, it would be a number that the
+/// verifier knows more of after each comparison, and so follows the next turn once for each outcome.
+#[inline(always)]
+fn from_memory<T: Copy>(field: &T) -> T {
+    // SAFETY: a valid reference.
+    unsafe { core::ptr::from_ref(field).read_volatile() }
 }
 
 const _: () = assert!(size_of::<SlotScope>() == 8);

@@ -71,7 +71,6 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
         // The link of the packet's receiver lost nothing.
         return 0;
     }
-    let now = context.clock.exact();
     // The sender's hook should have dropped it. In memory, as the loop's mask is.
     context.has_passed.clear();
     if is_addressed(&context.packet)
@@ -88,32 +87,54 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
         slots &= !steady;
     }
     context.rest.set(slots);
-    for _ in 0..SLOT_COUNT {
-        let Some(index) = context.rest.take() else { break };
-        let Some(slot) = SLOTS.get(index) else { continue };
-        let key = link_key(context, index, slot.generation);
-        let Some(stamps) = stamps(&key) else { continue };
-        // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
-        let stamps = unsafe { &mut *stamps };
-        if !is_addressed(&context.packet) {
-            stamps.group_packets += packets;
-            continue;
-        }
-        if context.has_passed.get() != 0
-            && slot.full != 0
-            && slot.flap_period == 0
-            && now >= slot.starts_at + LATE
-        {
-            stamps.late_packets += packets;
-        }
-        stamps.dropped_packets += packets;
-        stamps.dropped_bytes += bytes;
-        stamps.last_drop = now;
-        if stamps.first_drop == 0 {
-            stamps.first_drop = now;
-            emit::ring(index, slot.generation);
-        }
+    // Most packets are dropped for one slot, in place.
+    if let Some(index) = context.rest.take() {
+        drop_for(context, index, packets, bytes);
     }
+    for _ in 1..SLOT_COUNT {
+        let Some(index) = context.rest.take() else { break };
+        drops_of(index, packets, bytes);
+    }
+    1
+}
+
+/// Counts the current packet, dropped, for one slot.
+#[inline(always)]
+fn drop_for(context: &mut VerdictContext, index: u32, packets: u64, bytes: u64) {
+    let Some(slot) = SLOTS.get(index) else { return };
+    let key = link_key(context, index, slot.generation);
+    let Some(stamps) = stamps(&key) else { return };
+    // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
+    let stamps = unsafe { &mut *stamps };
+    if !is_addressed(&context.packet) {
+        stamps.group_packets += packets;
+        return;
+    }
+    let now = context.clock.exact();
+    if context.has_passed.get() != 0
+        && slot.full != 0
+        && slot.flap_period == 0
+        && now >= slot.starts_at + LATE
+    {
+        stamps.late_packets += packets;
+    }
+    stamps.dropped_packets += packets;
+    stamps.dropped_bytes += bytes;
+    stamps.last_drop = now;
+    if stamps.first_drop == 0 {
+        stamps.first_drop = now;
+        emit::ring(index, slot.generation);
+    }
+}
+
+/// [`drop_for`] as the body of a loop of `drops`. A global function: the verifier follows it once, and not in every turn of that
+/// loop.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn drops_of(index: u32, packets: u64, bytes: u64) -> u32 {
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `drops`.
+    drop_for(unsafe { &mut *context }, index, packets, bytes);
     1
 }
 
@@ -180,12 +201,20 @@ pub extern "C" fn drops_at_once(slots: u32, packets: u64, bytes: u64) -> u32 {
         context.rest.set(slots);
         for _ in 0..SLOT_COUNT {
             let Some(index) = context.rest.take() else { break };
-            if let Some(slot) = SLOTS.get(index) {
-                emit::ring(index, slot.generation);
-            }
+            ring_for(index);
         }
     }
     1
+}
+
+/// Wakes the daemon for one slot. A global function, as `drops_of`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ring_for(index: u32) -> u32 {
+    if let Some(slot) = SLOTS.get(index) {
+        emit::ring(index, slot.generation);
+    }
+    0
 }
 
 /// Stamps the current packet, passed on a watched link, where it is the first of its kind. A global function.
@@ -400,23 +429,33 @@ pub extern "C" fn responded(endpoint: u32, live: u32, watched: u32) -> u32 {
     context.rest.set(live | watched);
     for _ in 0..SLOT_COUNT {
         let Some(index) = context.rest.take() else { break };
-        let Some(slot) = SLOTS.get(index) else { continue };
-        if watched & 1 << index == 0 && !context.clock.reached(slot.ends_at) {
-            continue;
+        responded_for(index, endpoint, watched);
+    }
+    1
+}
+
+/// Stamps an endpoint's response for one slot, if that is over. A global function, as `drops_of`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn responded_for(index: u32, endpoint: u32, watched: u32) -> u32 {
+    let (Some(slot), Some(context)) = (SLOTS.get(index), CONTEXT.get_ptr_mut(0)) else { return 0 };
+    // SAFETY: as in `drops`.
+    let context = unsafe { &mut *context };
+    if watched & 1 << index == 0 && !context.clock.reached(slot.ends_at) {
+        return 0;
+    }
+    let key = ResponseKey { generation: slot.generation, slot: index, endpoint };
+    if let Some(stamp) = RESPONSES.get_ptr_mut(&key) {
+        // SAFETY: as in `drops`.
+        let stamp = unsafe { &mut *stamp };
+        if *stamp == 0 {
+            *stamp = context.clock.exact();
         }
-        let key = ResponseKey { generation: slot.generation, slot: index, endpoint };
-        if let Some(stamp) = RESPONSES.get_ptr_mut(&key) {
-            // SAFETY: as in `drops`.
-            let stamp = unsafe { &mut *stamp };
-            if *stamp == 0 {
-                *stamp = context.clock.exact();
-            }
-        } else if RESPONSES.insert(&key, context.clock.exact(), u64::from(BPF_NOEXIST)).is_ok() {
-            emit::ring(index, slot.generation);
-        } else if RESPONSES.get_ptr_mut(&key).is_none() {
-            // Not even another CPU made the entry in between: the map is full.
-            emit::count(counter::STAMPS_LOST, 1);
-        }
+    } else if RESPONSES.insert(&key, context.clock.exact(), u64::from(BPF_NOEXIST)).is_ok() {
+        emit::ring(index, slot.generation);
+    } else if RESPONSES.get_ptr_mut(&key).is_none() {
+        // Not even another CPU made the entry in between: the map is full.
+        emit::count(counter::STAMPS_LOST, 1);
     }
     1
 }

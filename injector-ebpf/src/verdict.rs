@@ -173,15 +173,7 @@ fn decide_all(context: &mut VerdictContext, side: Side, live: u32) {
     context.rest.set(live);
     for _ in 0..SLOT_COUNT {
         let Some(index) = context.rest.take() else { break };
-        match decide(index, side) {
-            DROP_STEADY => {
-                context.dropped.add(index);
-                context.steady.add(index);
-            }
-            DROP => context.dropped.add(index),
-            OVER => context.over.add(index),
-            _ => {}
-        }
+        decide(index, side);
     }
 }
 
@@ -222,52 +214,53 @@ pub extern "C" fn rolls_here(side: u64) -> u32 {
     u32::from(rolls)
 }
 
-/// A slot does nothing to a packet.
-const LEAVE: u32 = 0;
-/// A slot drops it.
-const DROP: u32 = 1;
-/// A slot has ended by its deadline: its link is watched.
-const OVER: u32 = 2;
-/// A slot drops it, and all else on this link, until it ends.
-const DROP_STEADY: u32 = 3;
-
-/// The effect of one slot on the current packet, at the hook with this [`Side`].
+/// Puts a slot into the context's sets by its effect on the current packet, at the hook with this [`Side`]: into none of them
+/// if it does nothing to the packet.
 ///
-/// A global BPF function of numbers alone: the verifier checks it once, not again in each turn of each loop
-/// around it.
+/// A global BPF function of numbers alone: the verifier checks it once, not again in each turn of the loop around it. The sets
+/// are written here: of an answer, the loop would have a branch for each value.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn decide(index: u32, side: u64) -> u32 {
-    let (Some(slot), Some(context)) = (SLOTS.get(index), CONTEXT.get_ptr_mut(0)) else { return LEAVE };
+    let (Some(slot), Some(context)) = (SLOTS.get(index), CONTEXT.get_ptr_mut(0)) else { return 0 };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
-    let VerdictContext { clock, packet, neighbours, .. } = unsafe { &mut *context };
+    let VerdictContext { clock, packet, neighbours, dropped, steady, over, .. } = unsafe { &mut *context };
     if clock.reached(slot.ends_at) {
-        return OVER;
+        over.add(index);
+        return 0;
     }
     if !clock.reached(slot.starts_at) {
-        return LEAVE;
+        return 0;
     }
     if packet.flags & flag::NEIGHBOUR != 0 {
         if neighbours.get() & 1 << (index & 31) == 0 {
-            return LEAVE;
+            return 0;
         }
     } else if slot.scope_count != 0 && !in_scope(slot, packet) {
-        return LEAVE;
+        return 0;
     }
     if slot.flap_period != 0 && clock.exact().wrapping_sub(slot.starts_at) % slot.flap_period >= slot.flap_on
     {
-        return LEAVE;
+        return 0;
     }
     if slot.loss < LOSS_ALL && (rolls_here(side) == 0 || u64::from(random()) >= slot.loss) {
-        return LEAVE;
+        return 0;
     }
-    if slot.full != 0 && slot.flap_period == 0 { DROP_STEADY } else { DROP }
+    dropped.add(index);
+    // It drops all that is on this link, until it ends.
+    if slot.full != 0 && slot.flap_period == 0 {
+        steady.add(index);
+    }
+    1
 }
 
 #[inline(always)]
 fn in_scope(slot: &Slot, packet: &Packet) -> bool {
     for index in 0..MAX_SCOPES {
-        if index as u32 >= slot.scope_count {
+        // From memory each time, as the packet's fields are.
+        // SAFETY: a valid reference.
+        let count = unsafe { core::ptr::addr_of!(slot.scope_count).read_volatile() };
+        if index as u32 >= count {
             break;
         }
         if slot.scopes[index].holds(packet) {
