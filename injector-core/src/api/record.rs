@@ -228,7 +228,7 @@ pub struct Phases {
     pub return_ns: Option<u64>,
     /// → settled.
     pub relapse_ns: Option<u64>,
-    /// The part of the relapse in which a required endpoint was out.
+    /// The part of the relapse in which a required endpoint was out; `null` if the outage of one is not known.
     pub relapse_out_ns: Option<u64>,
     /// From the instant at which the last link carried to settled: what links do not explain.
     pub after_links_ns: Option<u64>,

@@ -130,11 +130,9 @@ pub fn upgraded(old: &RecoveryRecord) -> RecoveryRecord {
             heal: heal.end_ns,
             ready: at(old.heal_to_ready_ns),
             settled: at(old.heal_to_settled_ns),
-            some_out: &[],
+            some_out: None,
         };
-        let mut phases = phases(&links, &marks);
-        phases.relapse_out_ns = None;
-        phases
+        phases(&links, &marks)
     });
     RecoveryRecord { schema: RECORD_SCHEMA, links, phases: phases.unwrap_or_default(), ..old.clone() }
 }

@@ -35,8 +35,8 @@ pub(super) struct Marks<'a> {
     pub ready: Option<MonoNs>,
     /// When they settled.
     pub settled: Option<MonoNs>,
-    /// When some required endpoint was out, in order and disjoint.
-    pub some_out: &'a [TimeRange],
+    /// When some required endpoint was out, in order and disjoint; `None` where the outage of one is not known.
+    pub some_out: Option<&'a [TimeRange]>,
 }
 
 /// The phases over the links that dropped something.
@@ -65,12 +65,12 @@ pub(super) fn phases(links: &[LinkRecord], marks: &Marks<'_>) -> Phases {
         reconnect_ns: phase(carries),
         return_ns: phase(ready),
         relapse_ns: phase(settled),
-        relapse_out_ns: ready.zip(settled).map(|(ready, settled)| {
+        relapse_out_ns: ready.zip(settled).zip(marks.some_out).map(|((ready, settled), some_out)| {
             let within = |window: &TimeRange| {
                 let end = window.until_ns.unwrap_or(settled).min(settled);
                 end.since(window.from_ns.max(ready)).unwrap_or_default()
             };
-            marks.some_out.iter().map(within).sum()
+            some_out.iter().map(within).sum()
         }),
         after_links_ns: settled.zip(carries).and_then(|(settled, carries)| settled.since(carries.max(heal))),
         last_link: dropping

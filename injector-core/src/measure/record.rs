@@ -71,8 +71,8 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
     let outage = watch.as_ref().map(|watch| outages::by_name(&endpoints, watch.heal, watch.until()));
     let some_out = {
         let required = endpoints.iter().filter(|endpoint| endpoint.required);
-        let seen: Vec<&Outage> = required.filter_map(|endpoint| endpoint.outage.as_ref()).collect();
-        watch.as_ref().map_or_else(Vec::new, |watch| outages::overlapping(&seen, 1, watch.until()))
+        let known: Option<Vec<&Outage>> = required.map(|endpoint| endpoint.outage.as_ref()).collect();
+        watch.as_ref().zip(known).map(|(watch, known)| outages::overlapping(&known, 1, watch.until()))
     };
     let links = phases::reconnected(&evidence.links);
     // Before the heal, a cut is proved as far as it has come.
@@ -85,7 +85,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
             link.in_force = None;
         }
     }
-    let marks = |heal: Stamped| Marks { heal: heal.end_ns, ready, settled, some_out: &some_out };
+    let marks = |heal: Stamped| Marks { heal: heal.end_ns, ready, settled, some_out: some_out.as_deref() };
     let host = host(evidence, observed_until.unwrap_or(horizon), horizon);
     let mut warnings = evidence.warnings.clone();
     warnings.extend(as_asked::warnings(evidence, observed_until.unwrap_or(horizon)));

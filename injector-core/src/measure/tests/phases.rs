@@ -84,6 +84,32 @@ fn an_endpoint_that_was_never_out_moves_no_phase() {
 }
 
 #[test]
+fn the_outage_of_a_relapse_is_not_known_where_an_endpoint_was_not_healthy_before() {
+    let relapsing = fails_in(&[(0, 500), (3000, 3500)]);
+    let known = life(20, &relapsing);
+    let seen = record(&evidence(vec![endpoint("a@n1", &known)], 17_000));
+    assert_eq!(ms(seen.phases.relapse_out_ns), Some(501), "{:?}", seen.phases);
+    // It fails before the cut too, so that nobody can say what the cut did to it.
+    let mut unhealthy = known.clone();
+    for sample in unhealthy.iter_mut().filter(|sample| sample.scheduled < at(CUT)) {
+        sample.failure = Some(planted());
+    }
+    let served = life(20, fails_in(&[(0, 500)]));
+    for other in [&known, &served] {
+        let endpoints = vec![endpoint("a@n1", &unhealthy), endpoint("a@n2", other)];
+        let seen = record(&evidence(endpoints, 17_000));
+        assert_eq!(seen.endpoints[0].outage, None);
+        assert!(seen.phases.relapse_ns > Some(0), "{:?}", seen.phases);
+        assert_eq!(seen.phases.relapse_out_ns, None, "503 in the relapse is no 0");
+    }
+    // An endpoint that gates nothing takes nothing away.
+    let mut advisory = endpoint("b@n2", &unhealthy);
+    advisory.required = false;
+    let seen = record(&evidence(vec![endpoint("a@n1", &known), advisory], 17_000));
+    assert_eq!(ms(seen.phases.relapse_out_ns), Some(501));
+}
+
+#[test]
 fn very_many_links_are_judged_well_within_the_lease() {
     let mut all = evidence(Vec::new(), 14_000);
     all.links = (0..10_000)
