@@ -176,6 +176,39 @@ fn verdicts() {
     assert_eq!(verdict(&vec![Plant::not_recovered(); 2], sequential), 1);
 }
 
+/// What nobody could judge bears no pass, with the sequential test as little as without it.
+#[test]
+fn the_sequential_test_does_not_pass_over_undecided_trials() {
+    let plan = Plan { stop_when: Some((0.01, 0.05)), trials: Some(400), ..Plan::default() };
+    let of = |undecided: &Plant, n, good, first| {
+        let mut planted = vec![Plant::recovered(SECOND); good];
+        let at = if first { 0 } else { planted.len() };
+        planted.splice(at..at, vec![undecided.clone(); n]);
+        summarize(&trials(&planted), &plan)
+    };
+    for outcome in [Outcome::Unknown, Outcome::Censored, Outcome::HarnessFailed] {
+        let undecided = Plant::undecided(outcome);
+        for first in [true, false] {
+            let s = of(&undecided, 200, 72, first);
+            assert_eq!((s.verdict.exit_code, &*s.intervals), (2, "exact"), "{:?}", s.verdict);
+            assert_eq!(
+                s.verdict.sentence,
+                "0 of 72 decided trials did not settle by the deadline; after 72 decided trials the sequential test \
+                 takes the rate for 1.0 %, but not with 200 undecided trials counted as late."
+            );
+        }
+        // One that may have failed takes 39 more good trials (see sequential.rs), and the sentence names it.
+        let s = of(&undecided, 1, 111, true);
+        assert_eq!(s.verdict.exit_code, 0, "{:?}", s.verdict);
+        assert!(s.verdict.sentence.ends_with("1.0 %, with 1 undecided trial counted as late too."));
+        assert_eq!(s.sequential.map(|test| (test.trials, test.undecided)), Some((111, 1)));
+    }
+    // What failed for certain needs no other trial.
+    let mut failing = vec![Plant::undecided(Outcome::Unknown); 50];
+    failing.extend([Plant::not_recovered(), Plant::not_recovered()]);
+    assert_eq!(summarize(&trials(&failing), &plan).verdict.exit_code, 1);
+}
+
 #[test]
 fn a_fixed_fault_and_a_new_one() {
     let bad = trials(&plants(140, 1, 0.15));

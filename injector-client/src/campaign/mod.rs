@@ -192,7 +192,7 @@ impl Measure {
 
     /// The rate so far.
     pub fn counts(&self) -> TrialCounts {
-        let beyond: Vec<bool> = self.beyond().collect();
+        let beyond: Vec<bool> = self.beyond().flatten().collect();
         let (decided, beyond) = (beyond.len() as u64, beyond.iter().filter(|beyond| **beyond).count() as u64);
         TrialCounts {
             made: self.trials.len() as u64,
@@ -202,15 +202,18 @@ impl Measure {
         }
     }
 
-    /// Whether each decided trial, in order, was beyond the deadline.
-    fn beyond(&self) -> impl Iterator<Item = bool> {
+    /// Whether each trial, in order, was beyond the deadline; `None` for one that was not decided.
+    fn beyond(&self) -> impl Iterator<Item = Option<bool>> {
         let settled = stats::trial::Instant::Settled;
-        self.trials.values().filter_map(move |trial| trial.beyond(&trial.cluster, settled, trial.deadline_ns))
+        self.trials.values().map(move |trial| trial.beyond(&trial.cluster, settled, trial.deadline_ns))
     }
 
     fn is_decided(&self) -> bool {
         let test = self.settings.gates.stop_when.and_then(|rates| Sprt::new(rates.p0, rates.p1).ok());
-        test.is_some_and(|mut test| self.beyond().any(|beyond| test.count(beyond) != Decision::Undecided))
+        test.is_some_and(|mut test| {
+            // All of them: a trial that was not decided can take an earlier acceptance back.
+            self.beyond().fold(test.decision(), |_, beyond| test.count(beyond)) != Decision::Undecided
+        })
     }
 
     /// Makes the trials that have no record yet, in blocks. However it ends, nothing of it stays cut and the summary is

@@ -206,11 +206,15 @@ pub fn notes(run: &Run) -> Vec<String> {
             Decision::AcceptP1 => "for p1",
         };
         notes.push(format!(
-            "Sequential test of {} against {} (errors of {} each): {says}, {} decided trials.",
+            "Sequential test of {} against {} (errors of {} each): {says}, {}{}.",
             percent(test.p0),
             percent(test.p1),
             percent(test.alpha),
-            test.trials
+            counted(test.trials, "decided trial"),
+            match test.undecided {
+                0 => String::new(),
+                n => format!(" and {n} undecided"),
+            }
         ));
     }
     if let Some(rate) = s.power.smallest_rate_seen_95 {

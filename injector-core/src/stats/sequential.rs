@@ -23,6 +23,9 @@ pub struct RatesError {
 }
 
 /// The running test of rate `p0` against `p1`, with α = β = [`super::ALPHA`].
+///
+/// Trials that were not decided are no evidence for a failure, but each of them may have been one: `p0` is accepted only
+/// if the test accepts it with all of them counted as failures too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sprt {
     failure_weight: f64,
@@ -30,6 +33,7 @@ pub struct Sprt {
     bound: f64,
     log_ratio: f64,
     trials: u64,
+    undecided: u64,
     decision: Decision,
 }
 
@@ -46,23 +50,29 @@ impl Sprt {
             bound: ((1.0 - super::ALPHA) / super::ALPHA).ln(),
             log_ratio: 0.0,
             trials: 0,
+            undecided: 0,
             decision: Decision::Undecided,
         })
     }
 
-    /// Counts a decided trial, `failed` if it was beyond the deadline; once decided the decision stays.
-    pub fn count(&mut self, failed: bool) -> Decision {
-        if self.decision == Decision::Undecided {
-            self.trials += 1;
-            self.log_ratio += if failed { self.failure_weight } else { self.success_weight };
-            self.decision = if self.log_ratio >= self.bound {
-                Decision::AcceptP1
-            } else if self.log_ratio <= -self.bound {
-                Decision::AcceptP0
-            } else {
-                Decision::Undecided
-            };
+    /// Counts a trial: `Some(true)` if it was beyond the deadline, `None` if it was not decided. After a decision no decided
+    /// trial counts; an undecided one can still take an acceptance of `p0` back.
+    pub fn count(&mut self, failed: Option<bool>) -> Decision {
+        match (failed, self.decision) {
+            (Some(failed), Decision::Undecided) => {
+                self.trials += 1;
+                self.log_ratio += if failed { self.failure_weight } else { self.success_weight };
+            }
+            (None, Decision::Undecided | Decision::AcceptP0) => self.undecided += 1,
+            (Some(_), _) | (None, Decision::AcceptP1) => return self.decision,
         }
+        self.decision = if self.log_ratio >= self.bound {
+            Decision::AcceptP1
+        } else if self.log_ratio + self.undecided as f64 * self.failure_weight <= -self.bound {
+            Decision::AcceptP0
+        } else {
+            Decision::Undecided
+        };
         self.decision
     }
 
@@ -71,9 +81,19 @@ impl Sprt {
         self.decision
     }
 
-    /// The trials that it took (so far).
+    /// The decided trials that it took (so far).
     pub fn trials(&self) -> u64 {
         self.trials
+    }
+
+    /// The undecided trials among those that were counted.
+    pub fn undecided(&self) -> u64 {
+        self.undecided
+    }
+
+    /// Whether nothing but the undecided trials keeps the test from accepting `p0`.
+    pub fn is_kept_open(&self) -> bool {
+        self.decision == Decision::Undecided && self.log_ratio <= -self.bound
     }
 
     /// The logarithm of the likelihood ratio of `p1` to `p0`.
@@ -115,11 +135,31 @@ mod tests {
     #[test]
     fn decides_at_the_bound_and_stays() {
         let mut test = Sprt::new(0.01, 0.05).unwrap();
-        assert_eq!((0..71).map(|_| test.count(false)).last(), Some(Decision::Undecided));
-        assert_eq!(test.count(false), Decision::AcceptP0);
-        assert_eq!((test.count(true), test.trials()), (Decision::AcceptP0, 72));
+        assert_eq!((0..71).map(|_| test.count(Some(false))).last(), Some(Decision::Undecided));
+        assert_eq!(test.count(Some(false)), Decision::AcceptP0);
+        assert_eq!((test.count(Some(true)), test.trials()), (Decision::AcceptP0, 72));
         let mut failing = Sprt::new(0.01, 0.05).unwrap();
-        assert_eq!([failing.count(true), failing.count(true)], [Decision::Undecided, Decision::AcceptP1]);
+        assert_eq!([failing.count(Some(true)), failing.count(Some(true))], [Decision::Undecided, Decision::AcceptP1]);
+    }
+
+    #[test]
+    fn an_undecided_trial_may_have_failed() {
+        let good = |test: &mut Sprt, n: u64| (0..n).map(|_| test.count(Some(false))).last();
+        let mut test = Sprt::new(0.01, 0.05).unwrap();
+        assert_eq!(test.count(None), Decision::Undecided);
+        assert_eq!(good(&mut test, 72), Some(Decision::Undecided));
+        assert!(test.is_kept_open());
+        // By hand: (ln 19 + ln 5) / ln(0.99 / 0.95) = 110.4.
+        assert_eq!(good(&mut test, 110 - 72), Some(Decision::Undecided));
+        assert_eq!(test.count(Some(false)), Decision::AcceptP0);
+        assert!(!test.is_kept_open());
+        assert_eq!((test.trials(), test.undecided()), (111, 1));
+        assert_eq!(test.count(None), Decision::Undecided, "two of them may be too many");
+        // What was seen to fail suffices whatever the others were.
+        let mut failing = Sprt::new(0.01, 0.05).unwrap();
+        assert_eq!(failing.count(None), Decision::Undecided);
+        assert_eq!([true, true].map(|failed| failing.count(Some(failed))).last(), Some(&Decision::AcceptP1));
+        assert_eq!((failing.count(None), failing.undecided()), (Decision::AcceptP1, 1));
     }
 
     #[test]
@@ -139,7 +179,7 @@ mod tests {
             let (mut errors, mut trials) = (0_u32, 0_u64);
             for _ in 0..campaigns {
                 let mut test = Sprt::new(0.01, 0.05).unwrap();
-                while test.count(rng.random_bool(rate)) == Decision::Undecided {}
+                while test.count(Some(rng.random_bool(rate))) == Decision::Undecided {}
                 errors += u32::from(test.decision() == wrong);
                 trials += test.trials();
             }

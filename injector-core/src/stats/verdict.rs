@@ -11,7 +11,7 @@ use super::trial::{Instant, Trial};
 use crate::figures::counted;
 use crate::measure::STARVED_REMEDY;
 
-/// The sequential test over the decided trials in their order.
+/// The sequential test over the trials in their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sequential {
     /// The rate that passes.
@@ -24,6 +24,13 @@ pub struct Sequential {
     pub decision: Decision,
     /// After how many decided trials (so far).
     pub trials: u64,
+    /// Undecided trials among them: for [`Decision::AcceptP0`] they count as beyond the deadline, for [`Decision::AcceptP1`]
+    /// not at all.
+    #[serde(default)]
+    pub undecided: u64,
+    /// Whether the decided trials alone would have been accepted as `p0`.
+    #[serde(default)]
+    pub kept_open: bool,
 }
 
 /// The verdict that `measure` exits with.
@@ -39,11 +46,17 @@ pub struct Verdict {
 pub fn sequential(trials: &[Trial], (p0, p1): (f64, f64)) -> Option<Sequential> {
     let mut test = Sprt::new(p0, p1).ok()?;
     for trial in trials {
-        if let Some(beyond) = trial.beyond(&trial.cluster, Instant::Settled, trial.deadline_ns) {
-            test.count(beyond);
-        }
+        test.count(trial.beyond(&trial.cluster, Instant::Settled, trial.deadline_ns));
     }
-    Some(Sequential { p0, p1, alpha: ALPHA, decision: test.decision(), trials: test.trials() })
+    Some(Sequential {
+        p0,
+        p1,
+        alpha: ALPHA,
+        decision: test.decision(),
+        trials: test.trials(),
+        undecided: test.undecided(),
+        kept_open: test.is_kept_open(),
+    })
 }
 
 /// The verdict over a campaign's cluster figures and the trials made.
@@ -72,16 +85,7 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
         return verdict(0, format!("{of}; the gate is off, so that this passes whatever it finds."));
     }
     if let Some(test) = sequential {
-        let after = format!("after {} decided trials the sequential test", test.trials);
-        return match test.decision {
-            Decision::AcceptP0 => {
-                verdict(0, format!("{of}; {after} takes the rate for {}.", percent(test.p0)))
-            }
-            Decision::AcceptP1 => {
-                verdict(1, format!("{of}; {after} takes the rate for {}.", percent(test.p1)))
-            }
-            Decision::Undecided => verdict(2, format!("{of}; {after} is undecided.")),
-        };
+        return by_test(&of, test);
     }
     let allowed = percent(plan.max_rate);
     if rate > plan.max_rate {
@@ -129,6 +133,28 @@ fn starved(trials: &[Trial]) -> String {
             counted(all, "undecided trial")
         ),
     }
+}
+
+/// The verdict of the sequential test; `of` says how many trials were late.
+fn by_test(of: &str, test: &Sequential) -> Verdict {
+    let after = format!("{of}; after {} the sequential test", counted(test.trials, "decided trial"));
+    let takes = |rate: f64| format!("takes the rate for {:.1} %", rate * 100.0);
+    let undecided = counted(test.undecided, "undecided trial");
+    let (exit_code, sentence) = match test.decision {
+        Decision::AcceptP0 if test.undecided == 0 => (0, format!("{after} {}.", takes(test.p0))),
+        Decision::AcceptP0 => {
+            (0, format!("{after} {}, with {undecided} counted as late too.", takes(test.p0)))
+        }
+        Decision::AcceptP1 => (1, format!("{after} {}.", takes(test.p1))),
+        Decision::Undecided if test.kept_open => {
+            (2, format!("{after} {}, but not with {undecided} counted as late.", takes(test.p0)))
+        }
+        Decision::Undecided if test.undecided > 0 => {
+            (2, format!("{after} is undecided, and leaves out {undecided}."))
+        }
+        Decision::Undecided => (2, format!("{after} is undecided.")),
+    };
+    Verdict { exit_code, sentence }
 }
 
 /// A fault of this rate is what a campaign should be able to show.
