@@ -149,6 +149,7 @@ impl Measure {
             Some(begun) => options.spec.over(CampaignSpec::begun(begun)),
             None => options.spec,
         };
+        let spec = spec.definite();
         spec.check()?;
         let (mut runner, status) = Runner::open(options.address).await?;
         let seed = injector_core::model::seed::drawn(rand::random());

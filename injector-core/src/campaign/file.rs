@@ -227,6 +227,7 @@ pub fn parse(file: &str, text: &str) -> Result<CampaignSpec, ConfigErrors> {
     });
     Ok(CampaignSpec {
         cells: cells.collect(),
+        given: None,
         trials: Some(campaign.trials),
         seed: campaign.seed,
         deadline: campaign.deadline,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::given::GivenCell;
 use crate::api::{EndpointView, Status, VerdictOptions};
 use crate::clock::Span;
 use crate::nearest::did_you_mean;
@@ -36,6 +37,8 @@ pub const ABORT_AFTER: u32 = 3;
 pub struct CampaignSpec {
     /// Shape, hold and traffic of each cell.
     pub cells: Vec<Cell>,
+    /// The one cell of a command line, in place of `cells`, until [`CampaignSpec::definite`].
+    pub given: Option<GivenCell>,
     /// Trials, all cells together.
     pub trials: Option<u64>,
     /// Drawn if missing.
@@ -72,6 +75,7 @@ impl CampaignSpec {
         Self {
             verdict: settings.verdict(),
             cells: settings.cells,
+            given: None,
             trials: Some(settings.trials),
             seed: Some(settings.seed),
             deadline: Some(settings.deadline),
@@ -90,8 +94,16 @@ impl CampaignSpec {
     /// This spec where it says something, else the other one.
     #[must_use]
     pub fn over(self, other: Self) -> Self {
+        let (cells, given) = match (self.given, other.cells.as_slice()) {
+            // Only what was given can contradict the campaign that is continued.
+            (Some(given), [cell]) => (vec![given.over(cell)], None),
+            (Some(given), _) => (Vec::new(), Some(given)),
+            (None, _) if self.cells.is_empty() => (other.cells, other.given),
+            (None, _) => (self.cells, None),
+        };
         Self {
-            cells: if self.cells.is_empty() { other.cells } else { self.cells },
+            cells,
+            given,
             trials: self.trials.or(other.trials),
             seed: self.seed.or(other.seed),
             deadline: self.deadline.or(other.deadline),
@@ -110,6 +122,15 @@ impl CampaignSpec {
             },
             systems: if self.systems.is_empty() { other.systems } else { self.systems },
         }
+    }
+
+    /// This spec with a cell for the shape that a command line names.
+    #[must_use]
+    pub fn definite(mut self) -> Self {
+        if let Some(given) = self.given.take() {
+            self.cells = vec![given.definite()];
+        }
+        self
     }
 
     /// Finds what can't be meant before any daemon is asked.
@@ -263,7 +284,9 @@ pub fn stop_when(text: &str) -> Result<StopWhen, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::given::{GivenTraffic, HOLD};
     use super::*;
+    use crate::model::{Direction, Traffic};
     use crate::model::{Draw, Shape};
 
     fn cells(count: u64) -> Vec<Cell> {
@@ -291,6 +314,29 @@ mod tests {
         for text in ["etcd", "etcd=", "=3", " = "] {
             assert!(system(text).unwrap_err().contains("write it as etcd=3.5.1"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_resumed_campaign_keeps_what_its_command_line_leaves_out() {
+        let shape = || Shape::Isolate(vec!["n1".into()]);
+        let given = |hold, traffic| CampaignSpec {
+            given: Some(GivenCell { shape: shape(), hold, traffic }),
+            ..CampaignSpec::default()
+        };
+        let one_way = Traffic { direction: Direction::Out, ..Traffic::default() };
+        let stored = Cell { traffic: one_way.clone(), ..Cell::new(shape(), Span::secs(2)) };
+        let begun = CampaignSpec { cells: vec![stored.clone()], ..CampaignSpec::default() };
+        let resumed = |spec: CampaignSpec| spec.over(begun.clone()).definite().cells;
+        assert_eq!(resumed(given(None, GivenTraffic::default())), [stored.clone()]);
+        assert_eq!(resumed(CampaignSpec::default()), [stored.clone()]);
+        // What is given is compared, the usual value too.
+        let hold = resumed(given(Some(HOLD), GivenTraffic::default()));
+        assert_eq!(hold, [Cell { hold: HOLD, ..stored.clone() }]);
+        let both = GivenTraffic { direction: Some(Direction::Both), ..GivenTraffic::default() };
+        assert_eq!(resumed(given(None, both)), [Cell { traffic: Traffic::default(), ..stored }]);
+        // A new campaign has the defaults, also after those of no file.
+        let new = given(None, GivenTraffic::default()).over(CampaignSpec::default()).definite();
+        assert_eq!((new.cells, new.given), (vec![Cell::new(shape(), HOLD)], None));
     }
 
     #[test]

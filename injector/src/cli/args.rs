@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use injector_client::{Address, DEFAULT_SOCKET, SshHost};
 use injector_core::api::{VerdictOptions, Verify};
+use injector_core::campaign::given::GivenTraffic;
 use injector_core::campaign::{rate, stop_when, system};
 use injector_core::clock::{Span, WallNs};
 use injector_core::model::{Direction, Flap, Neighbour, Percent, Scope, Traffic, seed};
@@ -240,33 +241,33 @@ pub struct Cut {
 /// What a cut does to the packets of its links.
 #[derive(Debug, Args)]
 pub struct TrafficArgs {
-    /// Which directions to cut: both, out (what the first group sends) or in (what it would receive)
-    #[arg(long, default_value = "both", requires = "shape")]
-    direction: Direction,
+    /// Which directions to cut: both, out (what the first group sends) or in (what it would receive) [default: both]
+    #[arg(long, requires = "shape")]
+    direction: Option<Direction>,
     /// Which traffic to cut: tcp, udp, sctp, icmp, tcp/5122, udp/7000-7010:dst, proto/112 [default: all]
     #[arg(long, value_name = "SCOPE", value_delimiter = ',', requires = "shape")]
     scope: Vec<Scope>,
-    /// The share of packets to drop
-    #[arg(
-        long,
-        value_name = "PERCENT",
-        default_value = "100%",
-        allow_hyphen_values = true,
-        requires = "shape"
-    )]
-    loss: Percent,
+    /// The share of packets to drop [default: 100%]
+    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true, requires = "shape")]
+    loss: Option<Percent>,
     /// Alternate: period and the share of it that drops, as in 200ms/50%
     #[arg(long, value_name = "PERIOD/PERCENT", requires = "shape")]
     flap: Option<Flap>,
-    /// What happens to ARP and neighbour discovery
-    #[arg(long, default_value = "auto", value_parser = neighbour(), requires = "shape")]
-    neighbour: Neighbour,
+    /// What happens to ARP and neighbour discovery [default: auto]
+    #[arg(long, value_parser = neighbour(), requires = "shape")]
+    neighbour: Option<Neighbour>,
+}
+
+impl From<TrafficArgs> for GivenTraffic {
+    fn from(args: TrafficArgs) -> Self {
+        let TrafficArgs { direction, scope: scopes, loss, flap, neighbour } = args;
+        Self { direction, scopes, loss, flap, neighbour }
+    }
 }
 
 impl From<TrafficArgs> for Traffic {
     fn from(args: TrafficArgs) -> Self {
-        let TrafficArgs { direction, scope: scopes, loss, flap, neighbour } = args;
-        Self { direction, scopes, loss, flap, neighbour }
+        GivenTraffic::from(args).over(Self::default())
     }
 }
 
@@ -394,9 +395,9 @@ pub struct Measure {
     /// Read shapes, holds and other settings from a file; options on the command line override it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "among", "hold", "direction", "scope", "loss", "flap", "neighbour"])]
     pub campaign: Option<PathBuf>,
-    /// How long each cut lasts; the kernel ends it
-    #[arg(long, value_name = "TIME", default_value = "5s", requires = "shape")]
-    pub hold: Span,
+    /// How long each cut lasts; the kernel ends it [default: 5s]
+    #[arg(long, value_name = "TIME", requires = "shape")]
+    pub hold: Option<Span>,
     /// How many trials, all cells together
     #[arg(long, value_name = "N", required_unless_present_any = ["campaign", "resume"])]
     pub trials: Option<u64>,

@@ -16,12 +16,13 @@ use super::progress::{DutyCycle, line};
 use crate::terminal::clean;
 use injector_client::campaign::{CampaignEnd, CampaignEvent, Measure, Options, TrialCounts};
 use injector_core::api::{Outcome, RecoveryRecord, Trial, role_suffix};
+use injector_core::campaign::given::GivenCell;
 use injector_core::campaign::{CampaignSpec, file};
 use injector_core::figures::{counted, maybe_percent, outcome, percent, percents};
 use injector_core::measure::STARVED_REMEDY;
 use injector_core::report::{ReportOptions, report};
 use injector_core::run::Hooks;
-use injector_core::run::settings::{Cell, Settings};
+use injector_core::run::settings::Settings;
 use injector_core::stats::labels::{label, resolved_label};
 use injector_core::stats::power;
 use injector_core::stats::summary::Summary;
@@ -79,14 +80,15 @@ fn exit(end: &CampaignEnd, summary: &Summary) -> Exit {
 
 fn options(common: &Common, args: Args) -> Result<Options, Failure> {
     let from_file = args.campaign.as_deref().map(file::read).transpose()?.unwrap_or_default();
-    let cells = if args.shape.is_empty() {
-        Vec::new()
+    let cell = if args.shape.is_empty() {
+        None
     } else {
         let shape = super::partition::shape(&args.shape, &args.among)?;
-        vec![Cell { shape, hold: args.hold, traffic: args.traffic.into() }]
+        Some(GivenCell { shape, hold: args.hold, traffic: args.traffic.into() })
     };
     let given = CampaignSpec {
-        cells,
+        cells: Vec::new(),
+        given: cell,
         trials: args.trials,
         seed: args.seed,
         deadline: args.deadline,

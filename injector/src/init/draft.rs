@@ -374,7 +374,10 @@ mod tests {
         let advisory = config.endpoints.iter().filter(|endpoint| endpoint.role == Role::Advisory);
         let advisory: Vec<&str> = advisory.map(|endpoint| endpoint.name.as_str()).collect();
         assert_eq!(advisory, ["port-7000@no", "port-7000@7"]);
-        assert!(text.contains("    # Advisory: it is reported") && text.contains("name a request that needs it"), "{text}");
+        assert!(
+            text.contains("    # Advisory: it is reported") && text.contains("name a request that needs it"),
+            "{text}"
+        );
         assert!(text.starts_with("# yaml-language-server: $schema=/s.json\n"), "{text}");
         assert!(text.contains("All peers listen on port 9, and not every one answered"), "{text}");
         // Where there are only connects, they decide.

@@ -84,6 +84,11 @@ fn a_planted_probability_is_found() {
     assert_eq!(never.measure(&campaign).0, 64);
     let (code, said) = never.measure(&["isolate", "n2", "--hold", "2s", "--trials", "2", "--resume"]);
     assert!(code == 64 && said.contains("other settings"), "{said}");
+    // Only what is given is compared: the stored hold is not the usual one.
+    let (code, said) = never.measure(&["isolate", "n1", "--trials", "2", "--resume"]);
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = never.measure(&["isolate", "n1", "--direction", "out", "--trials", "2", "--resume"]);
+    assert!(code == 64 && said.contains("other settings"), "{said}");
     // Nor are trials of another version of the system.
     let (code, said) = never.measure(&["--system", "quorum=2", "--resume"]);
     assert!(code == 64 && said.contains("systems.quorum"), "{said}");
