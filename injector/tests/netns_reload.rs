@@ -161,8 +161,22 @@ fn what_is_wrong_or_in_the_way_changes_nothing() {
     let daemon = Daemon::start(&good);
     daemon.wait_healthy();
     let attachments = daemon.status().attachments;
+    assert_eq!(daemon.status().refused_config, None);
 
     refuses(&daemon, &other.replace("10.99.0.3", "10.99.0.333"), &["lab.yaml:5:", "10.99.0.333", "n3"]);
+    // Who asks later is told, too, until a reload is good.
+    let refused = daemon.status().refused_config.expect("the reload was refused");
+    assert_eq!(refused.outcome, ConfigOutcome::Refused);
+    assert!(refused.what.contains("10.99.0.333") && refused.at_ns <= daemon.status().now_ns, "{refused:?}");
+    let told = || String::from_utf8(daemon.cli(&["status"]).stdout).unwrap();
+    assert!(
+        told().contains("(refused), config 1 still is: ") && told().contains("10.99.0.333"),
+        "{}",
+        told()
+    );
+    let (outcome, _, what) = reload(&daemon, &good);
+    assert_eq!((outcome, daemon.status().refused_config), (ConfigOutcome::Unchanged, None), "{what}");
+    assert!(!told().contains("WARNING"), "{}", told());
     refuses(&daemon, &format!("{other}nonsense: [1\n"), &["lab.yaml:"]);
     daemon.rewrite(&other);
     let file = daemon.folder().join("lab.yaml");
@@ -201,12 +215,15 @@ fn what_is_wrong_or_in_the_way_changes_nothing() {
     assert_eq!((outcome, number), (ConfigOutcome::Failed, 1), "{what}");
     assert!(what.contains("eth7") && daemon.log().contains("the one before is in force again"), "{what}");
     assert_eq!(daemon.status().attachments, attachments);
+    let refused = daemon.status().refused_config.expect("the reload failed");
+    assert!(refused.outcome == ConfigOutcome::Failed && refused.what.contains("eth7"), "{refused:?}");
     daemon.wait_healthy();
     cuts_and_heals(&lab, &daemon, "again", "n1", "n2");
     assert_eq!(daemon.record("again").outcome, Some(Outcome::Recovered));
 
     let (outcome, number, what) = reload(&daemon, &other);
     assert_eq!((outcome, number), (ConfigOutcome::InForce, 2), "{what}");
+    assert_eq!(daemon.status().refused_config, None);
 }
 
 /// XDP takes one program, and so does our place in the clsact qdisc.

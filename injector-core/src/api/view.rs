@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::coverage::{CoverageSummary, ExitView, LinkCoverageView, NameView};
+use super::event::ConfigOutcome;
 use super::request::{Owner, PartitionRequest, StartAt};
 use super::warning::Warning;
 use crate::clock::{HostClock, MonoNs, Span, WallNs};
@@ -326,6 +327,19 @@ pub struct PeerView {
     pub forwards: bool,
 }
 
+/// A reload that left the config before in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefusedConfig {
+    /// When it was refused, by the daemon's clock.
+    pub at_ns: MonoNs,
+    /// The wall clock at that instant.
+    pub wall: WallNs,
+    /// Whether it was refused or failed.
+    pub outcome: ConfigOutcome,
+    /// Why, in words.
+    pub what: String,
+}
+
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
@@ -339,6 +353,9 @@ pub struct Status {
     pub pid: u32,
     /// Which config is in force: 1 at the start, one more with each that took its place (SIGHUP).
     pub config_number: u32,
+    /// The last reload, if it did not put its config in force; `null` if there was none, or it did.
+    #[serde(default)]
+    pub refused_config: Option<RefusedConfig>,
     /// The daemon's clock now.
     pub now_ns: MonoNs,
     /// Whose clock all stamps of this daemon are of.

@@ -27,6 +27,8 @@ pub struct Reading {
     pub kernel: String,
     /// The number of the config in force: 1 at the start.
     pub config_number: u32,
+    /// Whether the last reload left the config before in force.
+    pub is_config_refused: bool,
     /// The partitions that are not closed.
     pub partitions: Vec<OpenPartition>,
     /// The health of each endpoint of the config in force.

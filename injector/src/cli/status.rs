@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::args::{Common, Status as Args};
 use super::failure::{Exit, Failure};
-use super::human::{NONE, Table, after, or_none, span, word, yes_no};
+use super::human::{NONE, Table, after, or_none, span, wall, word, yes_no};
 use super::output::{Reader, print_raw, show};
 use injector_client::Client;
 use injector_core::api::{PartitionState, Status, role_suffix};
@@ -41,6 +41,16 @@ fn describe(status: &Status) -> String {
             .lost_events
             .map_or_else(|| "unknown whether events were".to_owned(), |lost| counted(lost, "event"))
     );
+    if let Some(refused) = &status.refused_config {
+        let _ = writeln!(
+            text,
+            "WARNING: the reload of {} was not put in force ({}), config {} still is: {}",
+            wall(refused.wall),
+            refused.outcome.words(),
+            status.config_number,
+            refused.what
+        );
+    }
     if status.lost_log_lines > 0 {
         let _ = writeln!(
             text,

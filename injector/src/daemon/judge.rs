@@ -308,6 +308,7 @@ impl State {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             pid: std::process::id(),
             config_number: self.config_number,
+            refused_config: self.refused_config.clone(),
             now_ns: MonoNs::now(),
             clock: self.clock.clone(),
             attachments: self.interfaces.views().await,

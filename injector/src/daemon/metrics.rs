@@ -32,6 +32,7 @@ impl State {
             abi: injector_common::ABI_VERSION,
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             config_number: self.config_number,
+            is_config_refused: self.refused_config.is_some(),
             partitions,
             endpoints: self.endpoint_health(),
             interfaces: self.interfaces.hooks_in_force(),

@@ -22,7 +22,7 @@ use crate::descriptors;
 use crate::fault;
 use crate::rights::Rights;
 use crate::turn;
-use injector_core::api::{ConfigOutcome, EventKind};
+use injector_core::api::{ConfigOutcome, EventKind, RefusedConfig};
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 
@@ -191,18 +191,22 @@ fn failed(error: &StartError, off: &[String]) -> String {
     if off.is_empty() { error } else { format!("{error}; not attached again yet: {}", off.join(", ")) }
 }
 
-/// Writes to log and timeline what came of a SIGHUP.
+/// Writes to log, timeline and status what came of a SIGHUP.
 fn reported(state: &mut State, outcome: ConfigOutcome, what: String) {
     let number = state.config_number;
-    match outcome {
+    let is_refused = match outcome {
         ConfigOutcome::InForce | ConfigOutcome::Unchanged => {
             tracing::info!(number, "SIGHUP: config {}: {what}", outcome.words());
+            false
         }
         ConfigOutcome::Refused | ConfigOutcome::Failed => {
             tracing::error!(number, "SIGHUP: config {}: {what}", outcome.words());
+            true
         }
-    }
-    state.event(MonoNs::now(), EventKind::Config { outcome, number, what });
+    };
+    let event = state.event(MonoNs::now(), EventKind::Config { outcome, number, what: what.clone() });
+    let refused = RefusedConfig { at_ns: event.at_ns, wall: event.wall, outcome, what };
+    state.refused_config = is_refused.then_some(refused);
 }
 
 fn report(what: Reported) {

@@ -21,7 +21,9 @@ use crate::fault;
 use crate::local::LocalPeers;
 use crate::probe::schedule::Rate;
 use crate::server::command::{Command, EventFeed, Probes};
-use injector_core::api::{Code, Event, EventKind, HealedBy, PartitionRequest, PartitionState, Problem};
+use injector_core::api::{
+    Code, Event, EventKind, HealedBy, PartitionRequest, PartitionState, Problem, RefusedConfig,
+};
 use injector_core::clock::{HostClock, MonoNs, WallOffset};
 use injector_core::config::{Config, Netns, Role};
 use injector_core::ledger::{Effect, Ledger, Life, Now, WatchedSlot};
@@ -56,6 +58,8 @@ pub struct State {
     pub(super) clock: HostClock,
     /// 1 at the start, one more with each config that took its place.
     pub(super) config_number: u32,
+    /// The last reload, if it left the config before in force.
+    pub(super) refused_config: Option<RefusedConfig>,
     pub(super) kernel: Kernel,
     pub(super) interfaces: Interfaces,
     pub(super) ledger: Ledger<Experiment>,
@@ -136,6 +140,7 @@ impl State {
             config,
             clock: host_clock(),
             config_number: 1,
+            refused_config: None,
             kernel,
             interfaces,
             local,

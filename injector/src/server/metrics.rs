@@ -42,6 +42,10 @@ fn daemon(text: &mut String, reading: &Reading) {
     Family::new(text, "injector_build_info", GAUGE, "The running daemon; always 1.").sample(&labels, 1);
     let help = "Which config is in force: 1 at the start, one more with each reload.";
     Family::new(text, "injector_config_number", GAUGE, help).sample(&[], reading.config_number);
+    let help =
+        "1 if the last reload was refused or failed, so that the config before it is in force; else 0.";
+    Family::new(text, "injector_config_refused", GAUGE, help)
+        .sample(&[], u8::from(reading.is_config_refused));
 }
 
 fn open_partitions(text: &mut String, partitions: &[OpenPartition]) {
@@ -235,6 +239,7 @@ mod tests {
             abi: 1,
             kernel: "6.18".to_owned(),
             config_number: 2,
+            is_config_refused: true,
             endpoints: vec![endpoint("known", Some(false)), endpoint("unknown", None)],
             lost_events: Some(3),
             lost_log_lines: 4,
@@ -253,6 +258,7 @@ mod tests {
         assert!(text.contains(r#"version="1.0\"\n\\""#), "{text}");
         assert!(text.contains("injector_lost_events_total 3\n"), "{text}");
         assert!(text.contains("injector_lost_log_lines_total 4\n"), "{text}");
+        assert!(text.contains("injector_config_refused 1\n"), "{text}");
         assert!(text.contains("injector_data_plane_total{counter=\"unparsed\"} 9\n"), "{text}");
         assert!(text.contains(r#"injector_endpoint_healthy{endpoint="known",peer="",role="required"} 0"#));
         assert!(!text.contains("endpoint=\"unknown\""), "what is not known is left out: {text}");

@@ -347,6 +347,7 @@ fn status() -> Status {
         lost_events: Some(0),
         lost_log_lines: 0,
         config_number: 1,
+        refused_config: None,
         counters: BTreeMap::new(),
     }
 }

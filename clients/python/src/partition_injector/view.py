@@ -195,6 +195,16 @@ class Rules:
 
 
 @dataclass(frozen=True)
+class RefusedConfig:
+    """A reload that left the config before in force."""
+
+    at_ns: int
+    wall: int
+    outcome: Literal["in_force", "unchanged", "refused", "failed"]
+    what: str
+
+
+@dataclass(frozen=True)
 class Status:
     """The daemon itself."""
 
@@ -203,6 +213,7 @@ class Status:
     kernel: str
     pid: int
     config_number: int
+    refused_config: Optional[RefusedConfig]
     now_ns: int
     clock: HostClock
     attachments: list[AttachmentView]
