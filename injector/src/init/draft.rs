@@ -68,21 +68,19 @@ const TAIL: &str = "
 # roles: { leader: { exec: [/usr/local/bin/who-leads] } }
 ";
 
-const HTTP_ADVICE: &str = "\
-    # This path answered, perhaps without the cluster: name a request that needs it, as a read that a majority must confirm.
-    # What a good answer has to be: probe: { http: { url: …, expect: { status: [2xx], body_contains: ok } } }
-";
-const GRPC_ADVICE: &str = "\
-    # The health service may say `serving` without the cluster: an http or exec probe can send a request that needs it.
-";
-const TCP_ADVICE: &str = "\
-    # A connect says little: an http, grpc or exec probe shows that requests are served.
-";
+/// Comments of an endpoint's guess: what else to write, and why. Each line has the indentation of the entry's keys.
+const HTTP_ADVICE: &str = concat!(
+    "    # This path answered, perhaps without the cluster: name a request that needs it, as a read that a majority must confirm,\n",
+    "    # and what a good answer has, as in: expect: { status: [2xx], body_contains: ok }\n",
+);
+const GRPC_ADVICE: &str = "    # The health service may say `serving` without the cluster: an http or exec probe can send a request that needs it.\n";
+const TCP_ADVICE: &str =
+    "    # A connect says little: an http, grpc or exec probe shows that requests are served.\n";
 /// For a connect beside a probe that shows more.
-const ADVISORY: &str = "\
-    # Advisory: it is reported, and decides no recovery. With a probe that shows service, leave this line out.
-    role: advisory
-";
+const ADVISORY: &str = concat!(
+    "    # Advisory: it is reported, and decides no recovery. With a probe that shows service, leave this line out.\n",
+    "    role: advisory\n",
+);
 
 impl Draft {
     /// The whole file.
