@@ -219,7 +219,11 @@ fn a_fixed_fault_and_a_new_one() {
     assert_eq!((fixed.finding, fixed.finding.exit_code()), (Finding::NotWorse, 0), "{fixed:?}");
     let few = compare(&trials(&plants(20, 3, 0.0)), &trials(&plants(20, 4, 0.0)), 0.05);
     assert_eq!((few.finding, few.trials_to_rule_out), (Finding::Undecided, Some(59)), "{few:?}");
-    assert!(few.sentence.contains("about 59 trials in each run would rule out the margin"), "{}", few.sentence);
+    assert!(
+        few.sentence.contains("about 59 trials in each run would rule out the margin"),
+        "{}",
+        few.sentence
+    );
     let mut holes = plants(140, 5, 0.0);
     holes.extend(vec![Plant::undecided(Outcome::Censored); 60]);
     // The trials that nobody could judge may all have been bad; A's may not help B.
@@ -313,7 +317,12 @@ fn times_are_descriptive_and_adjusted() {
     assert_eq!(test("metadata").p, None, "all of its times are equal");
     // The verdict is the same for both; the sentence says which is slower, by how much and how sure that is.
     let times = c.times_sentence.unwrap();
-    assert!(times.starts_with("From heal to settled: A's median is 1.29 s, B's 3.29 s: B is slower by 2.00 s (95 % "), "{times}");
+    assert!(
+        times.starts_with(
+            "From heal to settled: A's median is 1.29 s, B's 3.29 s: B is slower by 2.00 s (95 % "
+        ),
+        "{times}"
+    );
     assert!(times.contains("By a log-rank test the times differ (p < 0.0001, adjusted)"), "{times}");
     let [low, high] = test("cluster").p50_difference_ci95_ns.map(Option::unwrap);
     assert!(1_700_000_000 < low && low < 2_000_000_000 && 2_000_000_000 < high && high < 2_300_000_000);
@@ -321,7 +330,10 @@ fn times_are_descriptive_and_adjusted() {
     assert!(back.contains("B is faster by 2.00 s (95 % interval: −2."), "{back}");
     let shifted: Vec<Plant> = (0..60).map(|at| Plant::recovered(SECOND + at * 10_200_000)).collect();
     let alike = compare(&trials(&fast), &trials(&shifted), 0.05).times_sentence.unwrap();
-    assert!(alike.contains("B is slower by 6 ms") && alike.contains("the times can't be told apart"), "{alike}");
+    assert!(
+        alike.contains("B is slower by 6 ms") && alike.contains("the times can't be told apart"),
+        "{alike}"
+    );
     let never = vec![Plant::not_recovered(); 60];
     assert_eq!(compare(&trials(&fast), &trials(&never), 0.05).times_sentence, None, "B has no median");
     assert!(c.times.iter().all(|t| t.p_holm.zip(t.p).is_none_or(|(holm, p)| holm >= p)));

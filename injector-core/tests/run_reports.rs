@@ -78,7 +78,16 @@ fn a_page_explains_its_words() {
     report(&run, &ReportOptions { html: Some(html.clone()), ..ReportOptions::default() }).unwrap();
     let page = fs::read_to_string(html).unwrap();
     let words = page.split("id=\"words\"").nth(1).unwrap();
-    for word in ["ready", "settled", "relapse", "censored", "harness failed", "starved", "cut not felt", "mean outage"] {
+    for word in [
+        "ready",
+        "settled",
+        "relapse",
+        "censored",
+        "harness failed",
+        "starved",
+        "cut not felt",
+        "mean outage",
+    ] {
         assert!(words.contains(&format!("<dt>{word}</dt>")), "{word} is not explained");
     }
     // Each of them is on the page, before it is explained.

@@ -14,8 +14,8 @@ use std::fs;
 use serde::Serialize;
 
 use crate::datapath::{
-    Clocks, HookQuery, Kernel, Life, Loaded, OwnPrograms, Owner, Sweep, chain, clsact_refusal, command_line, has_tcx, ids,
-    loaded, names, states, sweep, xdp_owner,
+    Clocks, HookQuery, Kernel, Life, Loaded, OwnPrograms, Owner, Sweep, chain, clsact_refusal, command_line,
+    has_tcx, ids, loaded, names, states, sweep, xdp_owner,
 };
 use crate::netlink::filters::Side;
 use crate::netlink::{self, LinkFacts};
@@ -272,8 +272,9 @@ fn daemons() -> Vec<String> {
 fn beside() -> Option<String> {
     let us = Owner::ours().ok()?;
     let living = loaded().into_iter().filter(|daemon| daemon.owner.life(&us) == Life::Alive);
-    let living: Vec<String> =
-        living.map(|Loaded { owner: Owner { pid, .. }, .. }| format!("{pid} ({})", command_line(pid))).collect();
+    let living: Vec<String> = living
+        .map(|Loaded { owner: Owner { pid, .. }, .. }| format!("{pid} ({})", command_line(pid)))
+        .collect();
     (living.len() > 1).then(|| {
         format!(
             "several daemons run: pids {}: each cuts by itself, and where two are on the same interfaces, neither heals or \

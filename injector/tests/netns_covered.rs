@@ -40,7 +40,10 @@ fn of_three_bridge_ports_one_alone_is_hooked() {
     assert_eq!(lines[0], "nothing was cut: of 4 links, 3 would let packets pass that no hook sees", "{text}");
     assert!(lines[1..4].iter().all(|line| line.starts_with("  n") && line.contains("→")), "{text}");
     assert_eq!(lines[4], "what to do:", "{text}");
-    assert!(lines.last().unwrap().starts_with("  or continue without these links by --allow-uncovered"), "{text}");
+    assert!(
+        lines.last().unwrap().starts_with("  or continue without these links by --allow-uncovered"),
+        "{text}"
+    );
     let remedy = problem.remedy.unwrap();
     assert!(remedy.contains("{ name: h2 }") && remedy.contains("{ name: h3 }"), "{remedy}");
     assert_eq!(remedy.matches("--allow-uncovered").count(), 1, "{remedy}");

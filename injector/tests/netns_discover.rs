@@ -120,7 +120,8 @@ fn doctor_notes_endpoints_that_are_asked_inside_a_peer() {
     let (code, said) = doctor(&lab, &endpoint(&lab, PORT, &format!(", netns: {}", lab.netns("n1"))));
     assert_eq!(code, Some(0), "{said}");
     let own = "note      endpoint ingress@n1: it is asked from n1's own network namespace, where n1 still answers itself";
-    let other = "note      endpoint ingress@n2: it is asked from the network namespace of n1: while n1 is cut off";
+    let other =
+        "note      endpoint ingress@n2: it is asked from the network namespace of n1: while n1 is cut off";
     assert!(said.contains(own) && said.contains(other), "{said}");
     assert!(said.contains("write `netns` with a client's namespace"), "{said}");
 }
@@ -149,7 +150,8 @@ fn doctor_notes_a_virtual_machine_that_is_behind_another_interface() {
     assert_eq!(code, Some(0), "{again}");
     let (_, said) = doctor(&lab, &placed(["p-n2", "p-n1", "p-n3"]));
     let switch = lab.netns(SWITCH);
-    let swapped = format!("note      peers.n1.vm: n1 was seen behind p-n1 in netns {switch}, not behind p-n2");
+    let swapped =
+        format!("note      peers.n1.vm: n1 was seen behind p-n1 in netns {switch}, not behind p-n2");
     assert!(said.contains(&swapped) && said.contains("note      peers.n2.vm: "), "{said}");
     assert!(!said.contains("peers.n3.vm: "), "{said}");
     drop(servers);
@@ -350,7 +352,10 @@ fn a_detached_start_that_fails_says_why_and_nothing_else() {
     assert!(!output.status.success());
     let said = text(&output.stderr);
     let lines: Vec<&str> = said.lines().collect();
-    assert!(lines[0].starts_with("injector: the daemon did not start: ") && lines[0].contains("absent7"), "{said}");
+    assert!(
+        lines[0].starts_with("injector: the daemon did not start: ") && lines[0].contains("absent7"),
+        "{said}"
+    );
     assert_eq!(lines.last(), Some(&&*format!("its log is {}", log.display())), "{said}");
     assert!(!said.contains("WARN") && !said.contains("INFO") && !said.contains("DEBUG"), "{said}");
     assert!(std::fs::read_to_string(log).unwrap().lines().count() > lines.len(), "the log has more");
@@ -377,6 +382,9 @@ fn a_second_daemon_on_the_same_interfaces_is_noted_at_its_start_and_by_doctor() 
     assert!(std::fs::read_to_string(log).unwrap().contains(&note), "the log has it too");
 
     let said = text(&doctor.stdout);
-    let line = said.lines().find(|line| line.contains("several daemons run: pids ")).unwrap_or_else(|| panic!("{said}"));
+    let line = said
+        .lines()
+        .find(|line| line.contains("several daemons run: pids "))
+        .unwrap_or_else(|| panic!("{said}"));
     assert!(line.starts_with("note      ") && line.contains(&format!("{} (", first.id())), "{line}");
 }

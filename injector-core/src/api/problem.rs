@@ -155,7 +155,8 @@ mod tests {
     fn a_remedy_goes_below_what_has_several_lines() {
         let short = Problem::new(Code::NotCovered, "nothing was cut").remedy("add a hook");
         assert_eq!(short.to_string(), "nothing was cut; add a hook");
-        let long = Problem::new(Code::NotCovered, "nothing was cut\n  n1→n2").remedy("add a hook\nor do not cut it");
+        let long =
+            Problem::new(Code::NotCovered, "nothing was cut\n  n1→n2").remedy("add a hook\nor do not cut it");
         assert_eq!(
             long.to_string(),
             "nothing was cut\n  n1→n2\nwhat to do:\n  add a hook\n  or do not cut it"

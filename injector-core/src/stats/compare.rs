@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::binomial::clopper_pearson;
 use super::logrank::{holm, log_rank};
-use super::medians;
+use super::medians::{self, TimeTest};
 use super::power::{POWER, trials_per_arm, trials_to_rule_out};
 use super::strata::{Arm, Stratum, difference, exact_p};
 use super::survival::{Curve, Observation, Quantile};
@@ -78,33 +78,6 @@ pub struct StratumFigures {
     pub a: ArmFigures,
     /// B.
     pub b: ArmFigures,
-}
-
-/// A descriptive test of times.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TimeTest {
-    /// `cluster`, or an endpoint (all of its instances).
-    pub name: String,
-    /// `settled` or `ready`; of outages `outage`, `all out`, `some out after the heal`.
-    pub instant: String,
-    /// A's median.
-    pub a_p50_ns: Option<u64>,
-    /// B's median.
-    pub b_p50_ns: Option<u64>,
-    /// B's median minus A's; `None` where one was not reached.
-    #[serde(default)]
-    pub p50_difference_ns: Option<i64>,
-    /// Its 95 % interval, made of those of the medians; an end that was not reached is `None`.
-    #[serde(default)]
-    pub p50_difference_ci95_ns: [Option<i64>; 2],
-    /// A's share beyond the deadline.
-    pub a_rate: Option<f64>,
-    /// B's.
-    pub b_rate: Option<f64>,
-    /// The log-rank test's two-sided probability, stratified by resolved shape.
-    pub p: Option<f64>,
-    /// `p` after Holm's correction, over all tests of this list.
-    pub p_holm: Option<f64>,
 }
 
 /// A comparison of B with A.

@@ -1,9 +1,37 @@
 //! How far apart the medians of two arms are, and whether their times can be told apart.
 
+use serde::{Deserialize, Serialize};
+
 use super::ALPHA;
-use super::compare::TimeTest;
 use super::survival::Quantile;
 use crate::figures::{MISSING, probability_words, time};
+
+/// A descriptive test of times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimeTest {
+    /// `cluster`, or an endpoint (all of its instances).
+    pub name: String,
+    /// `settled` or `ready`; of outages `outage`, `all out`, `some out after the heal`.
+    pub instant: String,
+    /// A's median.
+    pub a_p50_ns: Option<u64>,
+    /// B's median.
+    pub b_p50_ns: Option<u64>,
+    /// B's median minus A's; `None` where one was not reached.
+    #[serde(default)]
+    pub p50_difference_ns: Option<i64>,
+    /// Its 95 % interval, made of those of the medians; an end that was not reached is `None`.
+    #[serde(default)]
+    pub p50_difference_ci95_ns: [Option<i64>; 2],
+    /// A's share beyond the deadline.
+    pub a_rate: Option<f64>,
+    /// B's.
+    pub b_rate: Option<f64>,
+    /// The log-rank test's two-sided probability, stratified by resolved shape.
+    pub p: Option<f64>,
+    /// `p` after Holm's correction, over all tests of this list.
+    pub p_holm: Option<f64>,
+}
 
 /// B's median minus A's, in nanoseconds, and its 95 % interval; `None` where a median, or an end of its interval, was
 /// not reached.

@@ -98,7 +98,9 @@ impl Lines {
             ),
             (1, _) => format!("1 line says PREVENTS{notes}: do what it says, then run doctor again"),
             (several, _) => {
-                format!("{several} lines say PREVENTS{notes}: do what they say, the first one first, then run doctor again")
+                format!(
+                    "{several} lines say PREVENTS{notes}: do what they say, the first one first, then run doctor again"
+                )
             }
         };
         let _ = writeln!(self.text, "summary   {summary}");
@@ -217,10 +219,7 @@ fn describe_network(lines: &mut Lines, network: &Network) {
         lines.add(Mark::Note, format_args!("{} more links are not known to be covered", all - shown));
     }
     let mark = if coverage.partly + coverage.not > 0 { Mark::Prevents } else { Mark::Ok };
-    lines.add(
-        mark,
-        format_args!("{} of {all} directed links would pass a hook for sure", coverage.covered),
-    );
+    lines.add(mark, format_args!("{} of {all} directed links would pass a hook for sure", coverage.covered));
 }
 
 #[cfg(test)]
@@ -232,7 +231,9 @@ mod tests {
     /// The last line for lines with these marks.
     fn last(marks: &[Mark], config: Option<&str>) -> String {
         let mut lines = Lines::default();
-        marks.iter().for_each(|mark| lines.add(*mark, "x"));
+        for mark in marks {
+            lines.add(*mark, "x");
+        }
         lines.end(config.map(Path::new)).lines().last().unwrap().to_owned()
     }
 

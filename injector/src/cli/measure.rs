@@ -252,7 +252,10 @@ fn plan(settings: &Settings, to_go: &str) -> String {
     if let Some(cycle) = settings.cycle {
         let _ = write!(text, "\n  the next cut {cycle} after each heal, whatever the state");
     }
-    let _ = write!(text, "\nIt takes {to_go}; to wait until the cluster is healthy, and has recovered, takes more.");
+    let _ = write!(
+        text,
+        "\nIt takes {to_go}; to wait until the cluster is healthy, and has recovered, takes more."
+    );
     let chance = percent(power::chance_to_see(0.05, settings.trials));
     let smallest = maybe_percent(power::smallest_rate_seen(settings.trials, 0.95));
     let needed = |trials: Option<u64>| trials.map_or_else(|| NONE.to_owned(), |trials| trials.to_string());

@@ -184,7 +184,9 @@ fn detach(common: &Common, args: &Start, socket: &Path) -> Result<Exit, Failure>
     if is_ready {
         let pid = child.id();
         if !common.json {
-            notes.iter().for_each(|note| eprintln!("injector: note: {}", clean(note)));
+            for note in &notes {
+                eprintln!("injector: note: {}", clean(note));
+            }
         }
         let report = serde_json::json!({ "pid": pid, "socket": socket, "log": log_path, "notes": notes });
         show(common, &report, || {
@@ -194,16 +196,15 @@ fn detach(common: &Common, args: &Start, socket: &Path) -> Result<Exit, Failure>
     }
     let status = child.wait().map_err(|error| failed("the daemon", &error))?;
     let exit = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0);
-    let message = match cause {
+    let message = if let Some(cause) = cause {
         // The log's lines before the cause would hide it.
-        Some(cause) => format!("the daemon did not start: {cause}\nits log is {}", log_path.display()),
-        None => {
-            let mut said = String::new();
-            if log.seek(SeekFrom::Start(log_begin)).is_ok() {
-                let _ = log.read_to_string(&mut said);
-            }
-            format!("the daemon did not start ({status}); it said:\n{}", said.trim_end())
+        format!("the daemon did not start: {cause}\nits log is {}", log_path.display())
+    } else {
+        let mut said = String::new();
+        if log.seek(SeekFrom::Start(log_begin)).is_ok() {
+            let _ = log.read_to_string(&mut said);
         }
+        format!("the daemon did not start ({status}); it said:\n{}", said.trim_end())
     };
     Err(Failure::new(exit.map_or(Exit::UNDECIDED, Exit), message))
 }

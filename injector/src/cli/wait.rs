@@ -10,6 +10,7 @@ use super::render_record;
 use injector_client::{Client, trial};
 use injector_core::api::PartitionState;
 use injector_core::clock::Span;
+use injector_core::figures::counted;
 
 /// One long poll. An outcome that is decided before the record is final is seen at the end of a slice at the latest.
 const SLICE: Duration = Duration::from_secs(2);
@@ -59,11 +60,19 @@ async fn healthy(common: &Common, timeout: Span) -> Result<Exit, Failure> {
             return Ok(Exit::OK);
         }
         if begun.elapsed() >= timeout.0 {
-            let why = format!("not healthy within {timeout}: {}", sick.join("; "));
-            return Err(Failure::new(Exit::UNDECIDED, why));
+            return Err(Failure::new(Exit::UNDECIDED, still_unhealthy(timeout, &sick)));
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Why the wait ended, with a line for each endpoint where there are several.
+fn still_unhealthy(timeout: Span, sick: &[String]) -> String {
+    if let [only] = sick {
+        return format!("not healthy within {timeout}: {only}");
+    }
+    let first = format!("not healthy within {timeout}: {}", counted(sick.len(), "endpoint"));
+    sick.iter().fold(first, |text, endpoint| text + "\n  " + endpoint)
 }
 
 async fn only_unfinished(common: &Common, client: &mut Client) -> Result<(String, Option<u32>), Failure> {
@@ -84,5 +93,20 @@ async fn only_unfinished(common: &Common, client: &mut Client) -> Result<(String
                 names.join(", ")
             )))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_endpoints_have_a_line_each() {
+        let sick = ["ingress@n1: refused", "ingress@n2: too few probes yet"].map(str::to_owned);
+        assert_eq!(still_unhealthy(HEALTHY, &sick[..1]), "not healthy within 1m: ingress@n1: refused");
+        assert_eq!(
+            still_unhealthy(HEALTHY, &sick),
+            "not healthy within 1m: 2 endpoints\n  ingress@n1: refused\n  ingress@n2: too few probes yet"
+        );
     }
 }

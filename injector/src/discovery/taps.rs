@@ -18,7 +18,8 @@ pub fn misplaced(config: &Config, namespaces: &[Namespace]) -> Vec<String> {
     let mut senders: Option<BTreeMap<Mac, PeerId>> = None;
     let mut sentences = Vec::new();
     for (peer, tap) in tapped {
-        let links = namespaces.iter().flat_map(|space| space.facts.links.iter().map(move |link| (space, link)));
+        let links =
+            namespaces.iter().flat_map(|space| space.facts.links.iter().map(move |link| (space, link)));
         let Some((space, link)) = links.into_iter().find(|(space, link)| space.has(tap, &link.name)) else {
             continue;
         };
@@ -143,7 +144,10 @@ mod tests {
         assert_eq!(misplaced(&config(), &[bridged(&[(N1, 4), (N2, 5)])]), [""; 0]);
         let swapped = misplaced(&config(), &[bridged(&[(N1, 5), (N2, 4)])]);
         assert_eq!(swapped.len(), 2, "{swapped:?}");
-        assert!(swapped[0].starts_with("peers.n1.vm: n1 was seen behind tap2, not behind tap1: "), "{swapped:?}");
+        assert!(
+            swapped[0].starts_with("peers.n1.vm: n1 was seen behind tap2, not behind tap1: "),
+            "{swapped:?}"
+        );
         let one = misplaced(&config(), &[bridged(&[(N2, 4)])]);
         assert!(one[0].starts_with("peers.n1.vm: behind tap1, n2 was seen and n1 was not: "), "{one:?}");
         assert!(one[1].starts_with("peers.n2.vm: n2 was seen behind tap1, not behind tap2: "), "{one:?}");
@@ -161,10 +165,12 @@ mod tests {
     #[test]
     fn a_tap_without_a_bridge_is_judged_by_its_neighbours() {
         let routed = |one: u32, two: u32| {
-            let mut host = facts(vec![device(0, 4, "tap1", Kind::Other), device(0, 5, "tap2", Kind::Other)], &[]);
+            let mut host =
+                facts(vec![device(0, 4, "tap1", Kind::Other), device(0, 5, "tap2", Kind::Other)], &[]);
             let vlan = LinkFacts { below: Some(5), ..device(0, 6, "tap2.7", Kind::Vlan) };
             host.links.push(vlan);
-            host.neighbours = vec![(one, "10.0.0.1".parse().unwrap(), N1), (two, "10.0.0.2".parse().unwrap(), N2)];
+            host.neighbours =
+                vec![(one, "10.0.0.1".parse().unwrap(), N1), (two, "10.0.0.2".parse().unwrap(), N2)];
             misplaced(&config(), &[space("", host)])
         };
         assert_eq!(routed(4, 6), [""; 0], "a VLAN's frames pass the device below it");

@@ -153,7 +153,9 @@ fn inside_a_peer(config: &Config, endpoint: &Endpoint, survey: &HostSurvey) -> O
              endpoint"
         )
     };
-    Some(format!("{why}; write `netns` with a client's namespace, which is no peer's, at the endpoint {base}"))
+    Some(format!(
+        "{why}; write `netns` with a client's namespace, which is no peer's, at the endpoint {base}"
+    ))
 }
 
 fn place(netns: Option<&Netns>) -> String {

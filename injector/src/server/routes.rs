@@ -287,15 +287,9 @@ async fn reserve(
 
 /// The answer to what took effect: it is given also where there is no room for a list of its links.
 fn reported(budget: &Budget, view: PartitionView) -> Result<Response, ProblemResponse> {
-    budget
-        .json(&view)
-        .or_else(|_| budget.json(&PartitionView {
-                links: None,
-                coverage: None,
-                not_here: None,
-                not_healthy: None,
-                ..view
-            }))
+    budget.json(&view).or_else(|_| {
+        budget.json(&PartitionView { links: None, coverage: None, not_here: None, not_healthy: None, ..view })
+    })
 }
 
 async fn enable(

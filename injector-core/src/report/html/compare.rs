@@ -102,7 +102,17 @@ fn times(page: &mut Page, c: &Comparison) {
         "Times",
         "Descriptive: log-rank tests within equal cuts, adjusted for their number (Holm).",
     );
-    page.head(&["", "A median", "B median", "B − A", "B − A, 95 %", "A beyond", "B beyond", "p", "p adjusted"]);
+    page.head(&[
+        "",
+        "A median",
+        "B median",
+        "B − A",
+        "B − A, 95 %",
+        "A beyond",
+        "B beyond",
+        "p",
+        "p adjusted",
+    ]);
     for test in &c.times {
         page.row(
             "<tr>",

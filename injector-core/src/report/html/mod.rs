@@ -342,21 +342,29 @@ fn shapes(page: &mut Page, run: &Run) {
 const WORDS: [(&str, &str); 12] = [
     ("trial", "One cut, its heal and what followed: one line of trials.jsonl, with its record."),
     ("ready", "The first of several good answers in a row after the heal (how many: see above)."),
-    ("settled", "Ready, and no failure since while it was watched on; the cluster has settled when all required endpoints have."),
-    ("beyond the deadline", "Not settled in time after the heal: too late, or never. The verdict counts these trials."),
+    (
+        "settled",
+        "Ready, and no failure since while it was watched on; the cluster has settled when all required endpoints have.",
+    ),
+    (
+        "beyond the deadline",
+        "Not settled in time after the heal: too late, or never. The verdict counts these trials.",
+    ),
     ("relapse", "A failure after an endpoint was ready: it came back too early, and was lost again."),
-    ("decided", "Trials that recovered or did not. The others (censored, unknown, harness failed) are in no rate."),
+    (
+        "decided",
+        "Trials that recovered or did not. The others (censored, unknown, harness failed) are in no rate.",
+    ),
     ("censored", "Known only up to a point: another cut, or the end of the watch, came before the event."),
-    ("harness failed", "Something about the measurement went wrong, so that the trial says nothing about the cluster."),
+    (
+        "harness failed",
+        "Something about the measurement went wrong, so that the trial says nothing about the cluster.",
+    ),
     ("starved", "The host gave the probes too little CPU or disk time, so that times may be too long."),
     ("cut not felt", "Trials in which the endpoint never failed while its links were cut."),
-    ("mean outage", MEAN_OUTAGE),
+    ("mean outage", outages::MEAN_OUTAGE),
     ("last of N", "The row is of all instances of an endpoint together; its time is that of the last one."),
 ];
-
-/// The meaning of the column of that name.
-const MEAN_OUTAGE: &str = "Mean outage: how long the endpoints were out in sum, divided by their number. It is what a client \
-    that uses one endpoint alone sees on average.";
 
 fn words(page: &mut Page) {
     section(page, "words", "Words", "");

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use super::MEAN_OUTAGE;
 use super::number::{UNIT, number};
 use super::page::{Page, section};
 use crate::api::ProbeView;
@@ -163,6 +162,10 @@ pub(super) fn section_of(page: &mut Page, run: &Run) {
     table(page, run);
     page.markup("</section>");
 }
+
+/// The meaning of the column of that name.
+pub(super) const MEAN_OUTAGE: &str = "Mean outage: how long the endpoints were out in sum, divided by their number. It is what a client \
+    that uses one endpoint alone sees on average.";
 
 fn table(page: &mut Page, run: &Run) {
     page.table(
