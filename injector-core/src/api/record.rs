@@ -100,6 +100,13 @@ pub struct LinkRecord {
     pub tcp: Option<Vec<TcpState>>,
 }
 
+impl LinkRecord {
+    /// Its ends.
+    pub fn named(&self) -> NamedLink {
+        NamedLink { src: self.src.clone(), dst: self.dst.clone() }
+    }
+}
+
 /// A TCP socket of a link's sender, as its own host saw it shortly before the deadline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TcpState {
@@ -217,7 +224,8 @@ pub struct EndpointRecord {
     pub outcome: Option<Outcome>,
 }
 
-/// The phases between heal and settled, over the links that dropped something.
+/// The phases between heal and settled, over the links that dropped something. Links on which an event came only after
+/// settled move no boundary; one on which it never came while it was watched makes the boundary `null`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Phases {
     /// Heal → the last link's first packet: nobody tried.
@@ -232,7 +240,7 @@ pub struct Phases {
     pub relapse_out_ns: Option<u64>,
     /// From the instant at which the last link carried to settled: what links do not explain.
     pub after_links_ns: Option<u64>,
-    /// The link whose first packet came last.
+    /// The link whose first packet came last; `null` if one had none.
     pub last_link: Option<NamedLink>,
     /// The last of the links' first SYN-ACKs. It is evidence and moves no boundary.
     pub last_synack_ns: Option<MonoNs>,

@@ -41,6 +41,7 @@ mod unhealthy;
 mod unresolved;
 mod words;
 
+pub use phases::LinkEvent;
 pub use record::record;
 pub use unresolved::unresolved;
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use crate::api::{LinkRecord, Phases};
 use crate::clock::{MonoNs, TimeRange};
-use crate::model::NamedLink;
 
 /// The links, each with the instant at which it carried again.
 ///
@@ -39,20 +38,64 @@ pub(super) struct Marks<'a> {
     pub some_out: Option<&'a [TimeRange]>,
 }
 
+/// An event of links after the heal, on those that dropped something.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkEvent<'a> {
+    /// The link where it came last, and when; links where it came after settled aside, since nothing waited for them. `None`
+    /// where it never came on a link, or it is not known which links dropped something.
+    pub last: Option<(&'a LinkRecord, MonoNs)>,
+    /// The links where it came only after settled, and when.
+    pub late: Vec<(&'a LinkRecord, MonoNs)>,
+    /// The links where it did not come while they were watched.
+    pub never: Vec<&'a LinkRecord>,
+}
+
+impl<'a> LinkEvent<'a> {
+    /// When the links carried again.
+    pub fn reconnected(links: &'a [LinkRecord], settled: Option<MonoNs>) -> Self {
+        Self::new(links, settled, |link| link.reconnected_ns)
+    }
+
+    fn new(
+        links: &'a [LinkRecord],
+        settled: Option<MonoNs>,
+        stamp: fn(&LinkRecord) -> Option<MonoNs>,
+    ) -> Self {
+        let mut event = Self { last: None, late: Vec::new(), never: Vec::new() };
+        if links.iter().any(|link| link.dropped_packets.is_none()) {
+            return event;
+        }
+        for link in links.iter().filter(|link| link.dropped_packets > Some(0)) {
+            match stamp(link) {
+                None => event.never.push(link),
+                Some(at) if settled.is_some_and(|settled| at > settled) => event.late.push((link, at)),
+                Some(at) => {
+                    if event.last.is_none_or(|(_, last)| at > last) {
+                        event.last = Some((link, at));
+                    }
+                }
+            }
+        }
+        // One more link is to come: none of those seen is the last.
+        event.last = event.last.filter(|_| event.never.is_empty());
+        event
+    }
+
+    fn at(&self) -> Option<MonoNs> {
+        self.last.map(|(_, at)| at)
+    }
+}
+
 /// The phases over the links that dropped something.
 ///
-/// A boundary is the latest stamp of its event on any of these links (links without the event don't move it), but
-/// never before the boundary ahead of it. Stamps after `settled` came too late to matter and are left out. Where
-/// a boundary is missing its phase is null, and the next phase is counted from the last boundary that is there.
+/// A boundary is the latest stamp of its event on any of these links, but never before the boundary ahead of it.
+/// Stamps after `settled` came too late to matter and are left out. A link on which the event never came leaves
+/// the boundary unknown. Where a boundary is missing its phase is null, and the next phase is counted from the last
+/// boundary that is there.
 pub(super) fn phases(links: &[LinkRecord], marks: &Marks<'_>) -> Phases {
     let Marks { heal, ready, settled, .. } = *marks;
-    let dropping: Vec<&LinkRecord> = links.iter().filter(|link| link.dropped_packets > Some(0)).collect();
-    let counts =
-        |stamp: Option<MonoNs>| stamp.filter(|&stamp| settled.is_none_or(|settled| stamp <= settled));
-    let latest = |event: fn(&LinkRecord) -> Option<MonoNs>| {
-        dropping.iter().filter_map(|link| counts(event(link))).max()
-    };
-    let carries = latest(|link| link.reconnected_ns);
+    let first_packet = LinkEvent::new(links, settled, |link| link.first_packet_ns);
+    let carries = LinkEvent::reconnected(links, settled).at();
     let mut boundary = heal;
     let mut phase = |stamp: Option<MonoNs>| {
         let next = stamp?.max(boundary);
@@ -61,7 +104,7 @@ pub(super) fn phases(links: &[LinkRecord], marks: &Marks<'_>) -> Phases {
         length
     };
     Phases {
-        silence_ns: phase(latest(|link| link.first_packet_ns)),
+        silence_ns: phase(first_packet.at()),
         reconnect_ns: phase(carries),
         return_ns: phase(ready),
         relapse_ns: phase(settled),
@@ -73,11 +116,11 @@ pub(super) fn phases(links: &[LinkRecord], marks: &Marks<'_>) -> Phases {
             some_out.iter().map(within).sum()
         }),
         after_links_ns: settled.zip(carries).and_then(|(settled, carries)| settled.since(carries.max(heal))),
-        last_link: dropping
+        last_link: first_packet.last.map(|(link, _)| link.named()),
+        last_synack_ns: links
             .iter()
-            .filter_map(|link| counts(link.first_packet_ns).map(|stamp| (stamp, link)))
-            .max_by_key(|&(stamp, _)| stamp)
-            .map(|(_, link)| NamedLink { src: link.src.clone(), dst: link.dst.clone() }),
-        last_synack_ns: dropping.iter().filter_map(|link| link.first_synack_ns).max(),
+            .filter(|link| link.dropped_packets > Some(0))
+            .filter_map(|link| link.first_synack_ns)
+            .max(),
     }
 }

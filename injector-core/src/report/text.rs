@@ -11,6 +11,7 @@ use crate::stats::mix::{Factor, Measured};
 use crate::stats::outages::{FailOvers, Spread};
 use crate::stats::sequential::Decision;
 use crate::stats::summary::{EndpointSeries, Figures, Series, ShapeSeries, Summary};
+use crate::stats::trial::Trial;
 
 /// The report of a run.
 pub fn report(run: &Run) -> String {
@@ -243,6 +244,7 @@ pub fn notes(run: &Run) -> Vec<String> {
             after.len()
         ));
     }
+    notes.extend(links_apart(run));
     if !run.not_made.is_empty() {
         let last = &run.not_made[run.not_made.len() - 1];
         notes.push(format!(
@@ -278,6 +280,30 @@ pub fn notes(run: &Run) -> Vec<String> {
         ));
     }
     notes.extend(run.notes.iter().cloned());
+    notes
+}
+
+/// What the phases leave out: links that carried again only after settled, or not at all.
+fn links_apart(run: &Run) -> Vec<String> {
+    let decided =
+        |trial: &&Trial| matches!(trial.cluster.outcome, Outcome::Recovered | Outcome::NotRecovered);
+    let count = |is: fn(&Trial) -> bool| run.trials.iter().filter(decided).filter(|t| is(t)).count() as u64;
+    // Where all were in service throughout, nothing waited for a link.
+    let late = count(|t| t.cluster.settled_ns > Some(0) && !t.late_links.is_empty());
+    let mut notes = Vec::new();
+    if late > 0 {
+        notes.push(format!(
+            "In {} a link that had dropped packets carried again only after settled: the phases leave such a link out.",
+            counted(late, "decided trial")
+        ));
+    }
+    let lost = count(|t| !t.lost_links.is_empty());
+    if lost > 0 {
+        notes.push(format!(
+            "In {} a link that had dropped packets did not carry again while it was watched: when the last link carried,              and what came after that, is not known there.",
+            counted(lost, "decided trial")
+        ));
+    }
     notes
 }
 

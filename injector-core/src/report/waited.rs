@@ -30,15 +30,38 @@ pub fn waited(trial: &Trial, detail: &Detail) -> Option<String> {
             format!(" A TCP socket was stuck just before the deadline: {first}{more}.")
         }
     };
-    Some(format!("It waited {}.{stuck}", parts.join(", then ")))
+    Some(format!("It waited {}.{}{stuck}", parts.join(", then "), apart(trial)))
+}
+
+/// The links that no phase waits for: they carried again after settled, or not at all.
+fn apart(trial: &Trial) -> String {
+    let mut text = String::new();
+    if !trial.lost_links.is_empty() {
+        let links = listed(trial.lost_links.iter().cloned());
+        text = format!(" While it was watched, {links} did not carry again.");
+    }
+    if !trial.late_links.is_empty() {
+        let links = listed(trial.late_links.iter().map(|(link, ns)| format!("{link} ({})", time(*ns))));
+        text = format!("{text} After it had settled, {links} carried again.");
+    }
+    text
+}
+
+/// The links that a sentence names.
+const NAMED: usize = 4;
+
+fn listed(links: impl ExactSizeIterator<Item = String>) -> String {
+    let more = links.len().saturating_sub(NAMED);
+    let named = links.take(NAMED).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{named} and {more} more") } else { named }
 }
 
 fn phases(trial: &Trial) -> Vec<String> {
     let whole: u64 = trial.phases_ns.iter().flatten().sum();
-    let link = trial.last_link.as_deref().unwrap_or("the last link");
+    let named = |link: &'_ Option<String>| link.clone().unwrap_or_else(|| "the last link".to_owned());
     let what = [
-        format!("until a packet was sent on {link}"),
-        format!("until a packet came through on {link}"),
+        format!("until a packet was sent on {}", named(&trial.last_link)),
+        format!("until a packet came through on {}", named(&trial.last_carrier)),
         match last(trial, |endpoint| endpoint.times.ready_ns) {
             Some(endpoint) => format!("until {} was ready", endpoint.name),
             None => "until all required endpoints were ready".to_owned(),
@@ -77,4 +100,51 @@ fn never(trial: &Trial) -> Option<String> {
     let not_settled = names(&late);
     (!not_settled.is_empty())
         .then(|| format!("for {} to settle, which was not before the deadline", not_settled.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{LinkRecord, RecoveryRecord};
+    use crate::clock::MonoNs;
+    use crate::measure::again::upgraded;
+
+    /// The sentence about a trial that settled 2 s after the heal; links are (src, dst, first packet, carries) in ms.
+    fn sentence(links: &[(&str, &str, u64, Option<u64>)]) -> String {
+        let mut record: RecoveryRecord =
+            serde_json::from_str(include_str!("../../tests/data/golden/record.json")).unwrap();
+        let heal = record.heal.unwrap().end_ns;
+        let healed = |ms: u64| MonoNs(heal.0 + ms * 1_000_000);
+        record.links = links
+            .iter()
+            .map(|&(src, dst, packet, carries)| LinkRecord {
+                src: src.to_owned(),
+                dst: dst.to_owned(),
+                dropped_packets: Some(3),
+                first_packet_ns: Some(healed(packet)),
+                first_synack_ns: carries.map(healed),
+                ..LinkRecord::default()
+            })
+            .collect();
+        (record.heal_to_ready_ns, record.heal_to_settled_ns) = (Some(2_000_000_000), Some(2_000_000_000));
+        let record = upgraded(&record);
+        waited(&Trial::new(0, &record), &Detail::new(&record, 1)).unwrap()
+    }
+
+    #[test]
+    fn each_phase_names_the_link_that_ended_it() {
+        let text = sentence(&[("n1", "n2", 300, Some(310)), ("n1", "n3", 100, Some(1500))]);
+        assert!(text.contains("300 ms for a first packet of n1→n2, which nobody sent"), "{text}");
+        assert!(text.contains("1.20 s for n1→n3 to carry again"), "{text}");
+    }
+
+    #[test]
+    fn links_that_nothing_waited_for_are_named_apart() {
+        let text = sentence(&[("n1", "n2", 300, Some(800)), ("n1", "n3", 100, None)]);
+        assert!(!text.contains("to carry again"), "the last link is not known: {text}");
+        assert!(text.contains(". While it was watched, n1→n3 did not carry again."), "{text}");
+        let text = sentence(&[("n1", "n2", 300, Some(800)), ("n1", "n3", 100, Some(6000))]);
+        assert!(text.contains("500 ms for n1→n2 to carry again"), "{text}");
+        assert!(text.ends_with(". After it had settled, n1→n3 (6.00 s) carried again."), "{text}");
+    }
 }

@@ -59,7 +59,7 @@ pub struct Detail {
 }
 
 impl Detail {
-    fn new(record: &RecoveryRecord, line: u64) -> Self {
+    pub(crate) fn new(record: &RecoveryRecord, line: u64) -> Self {
         let heal = record.heal.as_ref();
         let after = |at: Option<MonoNs>| {
             let heal = heal?;

@@ -1,11 +1,13 @@
 //! A trial as the statistics use it, made of its recovery record.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::api::{
     ClusterOutage, CoverageState, EndpointRecord, LinkRecord, Outage, Outcome, RecoveryRecord, role_words,
 };
 use crate::clock::MonoNs;
+use crate::measure::LinkEvent;
 
 use super::labels::{self, digest, isolated, resolved_label};
 use super::sides::cut_off;
@@ -101,8 +103,15 @@ pub struct Trial {
     pub outages: Vec<ClusterOutage>,
     /// The peers that the cut separated from the rest; `None` for shapes without sides.
     pub cut_off: Option<BTreeSet<String>>,
-    /// The time from heal to the instant at which the last link carried again.
+    /// The time from heal to the instant at which the last link carried again, be it after settled; `None` if one did
+    /// not while it was watched.
     pub carries_ns: Option<u64>,
+    /// The link that carried last, of those up to settled; `None` if one never carried.
+    pub last_carrier: Option<String>,
+    /// The links that carried again only after settled, and the time from heal to that.
+    pub late_links: Vec<(String, u64)>,
+    /// The links that dropped something and did not carry again while they were watched.
+    pub lost_links: Vec<String>,
     /// The time from that instant to settled.
     pub after_links_ns: Option<u64>,
     /// The heal, in nanoseconds of the monotonic clock.
@@ -155,6 +164,10 @@ impl Trial {
             },
         };
         let phases = &record.phases;
+        let heal = record.heal.map(|heal| heal.end_ns);
+        let settled = heal.zip(record.heal_to_settled_ns).map(|(heal, ns)| heal + Duration::from_nanos(ns));
+        let links = LinkEvent::reconnected(&record.links, settled);
+        let carried = || links.late.iter().copied().chain(links.last);
         let shape = &record.shape;
         let resolved = resolved_label(shape);
         let roles = (!shape.roles.is_empty()).then(|| role_words(&shape.roles));
@@ -187,16 +200,23 @@ impl Trial {
             left_out_links: count(&record.links, |link| link.left_out),
             outages: record.outage.clone().unwrap_or_default(),
             cut_off: cut_off(record),
-            carries_ns: {
-                let dropping = record.links.iter().filter(|link| link.dropped_packets > Some(0));
-                from_heal(dropping.filter_map(|link| link.reconnected_ns).max())
+            carries_ns: from_heal(carried().map(|(_, at)| at).max().filter(|_| links.never.is_empty())),
+            last_carrier: links.last.map(|(link, _)| link.named().to_string()),
+            late_links: links
+                .late
+                .iter()
+                .filter_map(|(link, at)| Some((link.named().to_string(), from_heal(Some(*at))?)))
+                .collect(),
+            lost_links: match record.heal {
+                Some(_) => links.never.iter().map(|link| link.named().to_string()).collect(),
+                None => Vec::new(),
             },
             after_links_ns: phases.after_links_ns,
             heal_ns: record.heal.map(|heal| heal.end_ns.0),
             cell: 0,
             stratum: match &roles {
-                Some(roles) => format!("{} {roles}", links(record)),
-                None => links(record),
+                Some(roles) => format!("{} {roles}", cut_links(record)),
+                None => cut_links(record),
             },
             roles,
             label,
@@ -301,7 +321,7 @@ impl Trial {
 }
 
 /// The directed links of a record in one order; very many are distinguished by a digest.
-fn links(record: &RecoveryRecord) -> String {
+fn cut_links(record: &RecoveryRecord) -> String {
     let mut links: Vec<String> =
         record.links.iter().map(|link| format!("{}>{}", link.src, link.dst)).collect();
     links.sort_unstable();
@@ -379,6 +399,9 @@ mod tests {
             outages: vec![],
             cut_off: None,
             carries_ns: None,
+            last_carrier: None,
+            late_links: vec![],
+            lost_links: vec![],
             after_links_ns: None,
             heal_ns: None,
             cell: 0,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::human::{NONE, Table, after, or_none, span, span_or_none, wall, word, yes_no};
 use injector_core::api::{
@@ -9,7 +10,7 @@ use injector_core::api::{
     Outcome, RecoveryRecord,
 };
 use injector_core::figures::counted;
-use injector_core::measure::STARVED_REMEDY;
+use injector_core::measure::{LinkEvent, STARVED_REMEDY};
 use injector_core::model::{NamedLink, Traffic};
 
 /// The verdict first, then what happened when; every time counts from the heal.
@@ -128,10 +129,19 @@ fn cut_and_heal(text: &mut String, record: &RecoveryRecord) {
 fn phases(text: &mut String, record: &RecoveryRecord) {
     let phases = &record.phases;
     let last = phases.last_link.as_ref().map(|link| format!("last first packet on {link}"));
+    let settled = record.heal.zip(record.heal_to_settled_ns);
+    let settled = settled.map(|(heal, ns)| heal.end_ns + Duration::from_nanos(ns));
+    let carries = LinkEvent::reconnected(&record.links, settled);
+    let carries = match (carries.last, carries.never.first()) {
+        (Some((link, _)), _) if carries.late.is_empty() => format!("the last link carries, {}", link.named()),
+        (Some((link, _)), _) => format!("{} carries, the last before settled", link.named()),
+        (None, Some(link)) => format!("the last link carries; {} has not", link.named()),
+        (None, None) => "the last link carries".to_owned(),
+    };
     let mut table = Table::new(["phase", "took", "until"]);
     for (phase, took, until) in [
         ("silence", phases.silence_ns, last.as_deref().unwrap_or("the last link's first packet")),
-        ("reconnect", phases.reconnect_ns, "the last link carries"),
+        ("reconnect", phases.reconnect_ns, carries.as_str()),
         ("return", phases.return_ns, "all required endpoints are ready"),
         ("relapse", phases.relapse_ns, "settled"),
     ] {
@@ -493,6 +503,29 @@ mod tests {
         assert!(!text.contains("after the heal:") && !text.contains("0 ns after"), "{text}");
         let row = text.lines().find(|line| line.starts_with("ingress@n1  required")).unwrap();
         assert_eq!(row.matches("0 ns").count(), 2, "{row}");
+    }
+
+    #[test]
+    fn the_line_of_the_reconnect_names_its_link() {
+        let mut record = record();
+        let heal = record.heal.unwrap().end_ns;
+        let settled = heal + Duration::from_nanos(record.heal_to_settled_ns.unwrap());
+        let of = |dst: &str, reconnected_ns| LinkRecord {
+            src: "n1".to_owned(),
+            dst: dst.to_owned(),
+            dropped_packets: Some(3),
+            reconnected_ns,
+            ..LinkRecord::default()
+        };
+        let mut line = |links: Vec<LinkRecord>| {
+            record.links = links;
+            let text = text(&record);
+            text.lines().find(|line| line.starts_with("reconnect")).unwrap().to_owned()
+        };
+        let (soon, late) = (of("n2", Some(heal)), of("n3", Some(settled + Duration::from_nanos(1))));
+        assert!(line(vec![soon.clone()]).ends_with("the last link carries, n1→n2"));
+        assert!(line(vec![soon.clone(), late]).ends_with("n1→n2 carries, the last before settled"));
+        assert!(line(vec![soon, of("n3", None)]).ends_with("the last link carries; n1→n3 has not"));
     }
 
     #[test]

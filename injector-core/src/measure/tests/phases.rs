@@ -34,6 +34,50 @@ fn phases_add_up_and_name_the_last_link() {
     assert_eq!([seen.reconnect_ns, seen.return_ns, seen.after_links_ns].map(ms), [None, Some(601), None]);
 }
 
+/// Peer n3 answers nobody before the end of the watch: the links were not back when n2's was.
+#[test]
+fn a_link_that_never_carries_leaves_the_reconnect_unknown() {
+    let samples = life(20, fails_in(&[(0, 2000)]));
+    let mut all = evidence(vec![endpoint("a@n1", &samples)], 16_000);
+    let stamped = |src: &str, dst: &str, dropped, packet: Option<u64>, exchange: Option<u64>| LinkRecord {
+        src: src.to_owned(),
+        dst: dst.to_owned(),
+        first_packet_ns: packet.map(healed),
+        first_data_ns: packet.map(healed),
+        first_exchange_ns: exchange.map(healed),
+        ..link(dropped)
+    };
+    all.links = vec![
+        stamped("n1", "n2", 18, Some(667), Some(717)),
+        stamped("n1", "n3", 19, Some(7), None),
+        stamped("n2", "n1", 0, Some(668), Some(668)),
+        stamped("n3", "n1", 0, None, None),
+    ];
+    let seen = record(&all).phases;
+    assert_eq!([seen.silence_ns, seen.reconnect_ns, seen.after_links_ns].map(ms), [Some(667), None, None]);
+    assert_eq!([seen.return_ns, seen.relapse_ns].map(ms), [Some(1334), Some(0)], "counted from the silence");
+    assert_eq!(seen.last_link, Some(NamedLink { src: "n1".to_owned(), dst: "n2".to_owned() }));
+
+    // n3 sends nothing to n1 either way: without traffic that was cut, its link holds nothing up.
+    all.links[1].dropped_packets = Some(0);
+    let seen = record(&all).phases;
+    assert_eq!(
+        [seen.silence_ns, seen.reconnect_ns, seen.return_ns, seen.after_links_ns].map(ms),
+        [Some(667), Some(1), Some(1333), Some(1333)]
+    );
+
+    // Nobody tried on a link that was cut: the silence never ended.
+    (all.links[1].dropped_packets, all.links[1].first_packet_ns) = (Some(19), None);
+    let seen = record(&all).phases;
+    assert_eq!([seen.silence_ns, seen.reconnect_ns, seen.return_ns].map(ms), [None, None, Some(2001)]);
+    assert_eq!(seen.last_link, None);
+
+    // It is not known whether anything was dropped on it.
+    all.links[1] = LinkRecord { dropped_packets: None, ..stamped("n1", "n3", 0, Some(7), None) };
+    let seen = record(&all).phases;
+    assert_eq!([seen.silence_ns, seen.reconnect_ns, seen.after_links_ns], [None; 3]);
+}
+
 #[test]
 fn a_link_carries_from_a_handshake_or_from_payload_both_ways() {
     let samples = life(20, fails_in(&[(0, 900)]));
