@@ -26,21 +26,23 @@ pub struct Outage {
     /// not before the cut, to the earliest answer of the first unbroken run of at least K served probes; without an end
     /// if the watch ended first. They are in their order; they never overlap. Of an unseen endpoint, those after the heal.
     pub windows: Vec<TimeRange>,
-    /// The sum of all windows; `null` if the endpoint was unseen during the cut.
+    /// The sum of all windows; `null` if nothing is known of the endpoint during the cut: it was unseen, or no probe that was
+    /// sent ended then.
     pub sum_ns: Option<u64>,
-    /// The longest window; `null` without windows.
+    /// The longest window; `null` without windows, and where the sum is.
     pub longest_ns: Option<u64>,
-    /// The part of the sum before the heal; `null` if the endpoint was unseen.
+    /// The part of the sum before the heal; `null` where the sum is.
     pub before_heal_ns: Option<u64>,
     /// The part of the sum after the heal.
     pub after_heal_ns: u64,
-    /// Whether the last window was open when the watch ended: the sums are then lower bounds.
+    /// Whether the last window was open when the watch ended: the sums and the longest window are then lower bounds.
     pub open: bool,
-    /// Fail-over; `null` if the endpoint was unseen.
+    /// Fail-over; `null` where the sum is.
     pub fail_over: Option<FailOver>,
     /// From the cut to the return, where [`FailOver::Back`].
     pub fail_over_ns: Option<u64>,
-    /// The sum of the windows that began after the heal, if the endpoint was in service at the heal; else `null`.
+    /// The sum of the windows that began after the heal, if the endpoint was in service at the heal; else, and where that is not
+    /// known, `null`.
     pub lost_by_heal_ns: Option<u64>,
     /// Failed probes that `tolerate` kept from opening a window.
     pub tolerated: u64,
@@ -53,7 +55,12 @@ pub struct Outage {
 impl Outage {
     /// Whether there was no window before or after the heal; `None` if that is not known.
     pub fn never_out(&self) -> Option<bool> {
-        if self.windows.is_empty() { (!self.unseen).then_some(true) } else { Some(false) }
+        if self.windows.is_empty() { self.is_known_before_heal().then_some(true) } else { Some(false) }
+    }
+
+    /// Whether it is known what the endpoint did during the cut.
+    pub fn is_known_before_heal(&self) -> bool {
+        self.before_heal_ns.is_some()
     }
 }
 

@@ -100,24 +100,10 @@ impl Track {
         self.stretches.iter().filter(|stretch| stretch.end.is_some_and(|end| end < until)).count() as u64
     }
 
-    /// The outage up to `until`, of an endpoint that was healthy before.
-    pub fn outage(
-        &self,
-        endpoint: &EndpointEvidence<'_>,
-        consecutive: u32,
-        cut: MonoNs,
-        heal: MonoNs,
-        until: MonoNs,
-    ) -> Outage {
-        let scope = Scope {
-            cut,
-            heal,
-            until,
-            served_within: endpoint.served_within.0,
-            is_unseen: endpoint.is_unseen,
-        };
+    /// The outage within `scope`, of an endpoint that was healthy before.
+    pub fn outage(&self, endpoint: &EndpointEvidence<'_>, consecutive: u32, scope: &Scope) -> Outage {
         let consecutive = consecutive.max(1) as usize;
-        outage(&self.windows, self.probes.iter().copied(), consecutive, endpoint.interval.0, &scope)
+        outage(&self.windows, self.probes.iter().copied(), consecutive, endpoint.interval.0, scope)
     }
 }
 

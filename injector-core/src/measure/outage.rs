@@ -202,6 +202,15 @@ pub struct Scope {
     pub served_within: Duration,
     /// Whether the cut lay on the probe's own way.
     pub is_unseen: bool,
+    /// Whether a probe that was sent during the cut ended: without one, nothing is known of that time.
+    pub is_probed: bool,
+}
+
+impl Scope {
+    /// Whether it is known what the endpoint did during the cut.
+    fn is_known_before_heal(&self) -> bool {
+        self.is_probed && !self.is_unseen
+    }
 }
 
 /// The figures of an endpoint that was healthy before the cut; `probes` are those of its windows.
@@ -226,9 +235,10 @@ pub fn outage(
     let before = |window: &Window| end(window).min(heal).saturating_since(window.out);
     let sum: Duration = seen.iter().map(length).sum();
     let before_heal: Duration = seen.iter().map(before).sum();
+    let is_known = scope.is_known_before_heal();
     let during = seen.first().filter(|window| window.out < heal);
     let (fail_over, fail_over_ns) = match during {
-        _ if scope.is_unseen => (None, None),
+        _ if !is_known => (None, None),
         None => (Some(FailOver::NeverOut), None),
         Some(window) => match window.back.zip(window.confirmed) {
             Some((back, confirmed)) if confirmed <= heal => {
@@ -237,14 +247,14 @@ pub fn outage(
             _ => (Some(FailOver::NotBack), None),
         },
     };
-    let in_service_at_heal = !scope.is_unseen && !seen.iter().any(|window| window.covers(heal));
+    let in_service_at_heal = is_known && !seen.iter().any(|window| window.covers(heal));
     let lost = seen.iter().filter(|window| window.out > heal).map(length).sum();
     Outage {
         served_within_ns: nanos(scope.served_within),
         windows: seen.iter().map(|window| TimeRange { from_ns: window.out, until_ns: window.back }).collect(),
-        sum_ns: (!scope.is_unseen).then(|| nanos(sum)),
-        longest_ns: seen.iter().map(length).max().map(nanos),
-        before_heal_ns: (!scope.is_unseen).then(|| nanos(before_heal)),
+        sum_ns: is_known.then(|| nanos(sum)),
+        longest_ns: seen.iter().map(length).max().filter(|_| is_known).map(nanos),
+        before_heal_ns: is_known.then(|| nanos(before_heal)),
         after_heal_ns: nanos(sum.saturating_sub(before_heal)),
         open: seen.last().is_some_and(|window| window.back.is_none()),
         fail_over,
@@ -322,6 +332,7 @@ mod tests {
             until: at(400),
             served_within: Duration::from_millis(100),
             is_unseen: false,
+            is_probed: true,
         };
         outage(&found, probes.iter().copied(), K, Duration::from_millis(10), &scope)
     }
@@ -420,6 +431,7 @@ mod tests {
                 until: at(400),
                 served_within: Duration::from_millis(100),
                 is_unseen: true,
+                is_probed: true,
             };
             outage(&found, probes.iter().copied(), K, Duration::from_millis(10), &scope)
         };
@@ -428,6 +440,33 @@ mod tests {
         assert_eq!((silent.before_heal_ns, silent.after_heal_ns, silent.unseen), (None, 0, true));
         let failing = of(&failing(210, 250));
         assert_eq!((ends(&failing), failing.after_heal_ns), (vec![(210, Some(251))], 41_000_000));
+        assert_eq!(failing.longest_ns, None, "it may have been out for longer before the heal");
+    }
+
+    #[test]
+    fn without_a_probe_in_the_cut_nothing_is_known_before_the_heal() {
+        let of = |change: &dyn Fn(u64) -> Option<(u64, bool)>| {
+            let probes: Vec<Judged> = probes(change)
+                .into_iter()
+                .filter(|probe| !(CUT..HEAL).contains(&(probe.due.0 / 1_000_000)))
+                .collect();
+            let rules = Rules { consecutive: K, tolerate: Duration::ZERO };
+            let found = windows(probes.iter().copied(), rules, at(CUT), true, at(400));
+            let scope = Scope {
+                cut: at(CUT),
+                heal: at(HEAL),
+                until: at(400),
+                served_within: Duration::from_millis(100),
+                is_unseen: false,
+                is_probed: false,
+            };
+            outage(&found, probes.iter().copied(), K, Duration::from_millis(10), &scope)
+        };
+        for (outage, after) in [(of(&|_| None), 0), (of(&failing(210, 250)), 41_000_000)] {
+            assert_eq!((outage.fail_over, outage.before_heal_ns, outage.lost_by_heal_ns), (None, None, None));
+            assert_eq!((outage.sum_ns, outage.longest_ns, outage.after_heal_ns), (None, None, after));
+            assert_eq!((outage.unseen, outage.never_out()), (false, (after > 0).then_some(false)));
+        }
     }
 
     proptest! {

@@ -31,7 +31,8 @@ pub(super) fn by_name(endpoints: &[EndpointRecord], heal: MonoNs, until: MonoNs)
 
 fn cluster(name: &str, instances: &[Option<&Outage>], heal: MonoNs, until: MonoNs) -> ClusterOutage {
     let seen: Vec<&Outage> = instances.iter().copied().flatten().collect();
-    let without_data = instances.iter().filter(|outage| outage.is_none_or(|outage| outage.unseen)).count();
+    let without_data =
+        instances.iter().filter(|outage| outage.is_none_or(|outage| !outage.is_known_before_heal())).count();
     let is_complete = without_data == 0;
     let some = overlapping(&seen, 1, until);
     let all = is_complete.then(|| overlapping(&seen, seen.len(), until));

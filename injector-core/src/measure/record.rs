@@ -3,6 +3,7 @@
 use super::cluster::{Assessment, Bounds, Settling, judge};
 use super::endpoint::{BeforeHeal, Track};
 use super::host::lateness_p99;
+use super::outage::Scope;
 use super::phases::{self, Marks};
 use super::words::seconds;
 use super::{
@@ -143,6 +144,8 @@ struct Watch<'a> {
     alone: Vec<Assessment>,
     /// The required endpoints' positions.
     required: Vec<usize>,
+    /// Whether a probe of each endpoint that was sent during the cut ended.
+    is_probed: Vec<bool>,
 }
 
 impl<'a> Watch<'a> {
@@ -172,14 +175,27 @@ impl<'a> Watch<'a> {
             _ => heal,
         };
         let alone = tracks.iter().map(|track| judge(&[track], &Bounds { not_before, ..bounds })).collect();
-        Self { evidence, heal, deadline: bounds.deadline, horizon, tracks, cluster, alone, required }
+        let is_probed = before.iter().map(|before| before.impaired.is_some()).collect();
+        Self {
+            evidence,
+            heal,
+            deadline: bounds.deadline,
+            horizon,
+            tracks,
+            cluster,
+            alone,
+            required,
+            is_probed,
+        }
     }
 
-    /// Whether no window of a required endpoint is known.
+    /// Whether no required endpoint was out, neither while cut nor after the heal.
     fn never_out(&self) -> bool {
-        self.required
-            .iter()
-            .all(|&at| self.tracks[at].windows.windows.is_empty() && !self.evidence.endpoints[at].is_unseen)
+        self.required.iter().all(|&at| {
+            self.tracks[at].windows.windows.is_empty()
+                && !self.evidence.endpoints[at].is_unseen
+                && self.is_probed[at]
+        })
     }
 
     /// The instant up to which the required endpoints were watched.
@@ -286,8 +302,15 @@ impl<'a> Watch<'a> {
             && record.healthy_before == Some(true)
         {
             let (endpoint, consecutive) = (&self.evidence.endpoints[at], self.evidence.ready.consecutive);
-            record.outage =
-                Some(track.outage(endpoint, consecutive, cut.end_ns, self.heal, until.min(track.known)));
+            let scope = Scope {
+                cut: cut.end_ns,
+                heal: self.heal,
+                until: until.min(track.known),
+                served_within: endpoint.served_within.0,
+                is_unseen: endpoint.is_unseen,
+                is_probed: self.is_probed[at],
+            };
+            record.outage = Some(track.outage(endpoint, consecutive, &scope));
         }
         let Some(decision) = decided else { return };
         record.settled_ns = match settling {
@@ -383,6 +406,9 @@ fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
                 format!("settled {} after the heal, and served for {observe} from then on", seconds(after))
             } else if watch.never_out() {
                 format!("no required endpoint was out, neither while cut nor in the {observe} after the heal")
+            } else if let Some(&at) = watch.required.iter().find(|&&at| !watch.is_probed[at]) {
+                let name = &evidence.endpoints[at].name;
+                format!("no failure in the {observe} after the heal; no probe of {name} ended while cut")
             } else {
                 format!("in service at the heal, and for {observe} from then on")
             };

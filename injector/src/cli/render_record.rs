@@ -191,22 +191,26 @@ fn outages(text: &mut String, record: &RecoveryRecord) {
         let Some(outage) = &endpoint.outage else { continue };
         bounds.push(outage.served_within_ns);
         let fail_over = match outage.fail_over {
-            None => "unseen".to_owned(),
+            None if outage.unseen => "unseen".to_owned(),
+            None => NONE.to_owned(),
             Some(FailOver::NeverOut) => "never out".to_owned(),
             Some(FailOver::Back) => span_or_none(outage.fail_over_ns),
             Some(FailOver::NotBack) => "not back".to_owned(),
         };
         // What was open at the end of the watch lasted at least so long.
-        let at_least = if outage.open { "≥ " } else { "" };
+        let at_least = |ns: Option<u64>| match ns {
+            Some(_) if outage.open => format!("≥ {}", span_or_none(ns)),
+            ns => span_or_none(ns),
+        };
         table.row([
             endpoint.name.clone(),
             times(outage),
-            format!("{at_least}{}", span_or_none(outage.sum_ns)),
-            format!("{at_least}{}", span_or_none(outage.longest_ns)),
+            at_least(outage.sum_ns),
+            at_least(outage.longest_ns),
             span_or_none(outage.before_heal_ns),
-            format!("{at_least}{}", span(outage.after_heal_ns)),
+            at_least(Some(outage.after_heal_ns)),
             fail_over,
-            span_or_none(outage.lost_by_heal_ns),
+            at_least(outage.lost_by_heal_ns),
             span_or_none(outage.stall_ns),
         ]);
     }
@@ -237,11 +241,11 @@ fn outages(text: &mut String, record: &RecoveryRecord) {
     }
 }
 
-/// How often an endpoint was out: what happened before the heal to one that the cut hid from its probe is not known.
+/// How often an endpoint was out: where nothing is known of the time before the heal, at least so often.
 fn times(outage: &Outage) -> String {
-    let at_least = if outage.unseen { "≥ " } else { "" };
+    let at_least = if !outage.is_known_before_heal() { "≥ " } else { "" };
     match outage.windows.len() {
-        0 if outage.unseen => NONE.to_owned(),
+        0 if !outage.is_known_before_heal() => NONE.to_owned(),
         1 => format!("{at_least}once"),
         count => format!("{at_least}{count} times"),
     }
@@ -529,14 +533,14 @@ mod tests {
     }
 
     #[test]
-    fn outages_before_the_heal_of_an_unseen_endpoint_are_not_counted_as_none() {
+    fn outages_before_the_heal_that_are_not_known_are_not_counted_as_none() {
         let mut record = record();
         let outage = record.endpoints[0].outage.as_mut().unwrap();
-        outage.unseen = true;
+        let before = outage.before_heal_ns.take();
         assert_eq!(times(outage), "≥ once");
         outage.windows.clear();
         assert_eq!(times(outage), NONE);
-        outage.unseen = false;
+        outage.before_heal_ns = before;
         assert_eq!(times(outage), "0 times");
     }
 }

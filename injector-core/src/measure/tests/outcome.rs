@@ -142,3 +142,28 @@ fn a_starved_instrument_says_so() {
     assert!(!record(&Evidence { endpoints: Vec::new(), ..pressed.clone() }).starved);
     assert!(!record(&Evidence { cut: None, ..pressed }).starved);
 }
+
+/// The interval is longer than the cut, which no probe saw.
+#[test]
+fn without_a_probe_in_the_cut_the_record_says_nothing_of_that_time() {
+    let all = |failing: &[(u64, u64)]| {
+        let mut samples = life(20, fails_in(failing));
+        samples.retain(|sample| sample.scheduled < at(CUT) || sample.scheduled >= healed(0));
+        samples
+    };
+    let lost = all(&[(200, 1200)]);
+    let seen = record(&evidence(vec![endpoint("a@n1", &lost)], 15_000));
+    let outage = seen.endpoints[0].outage.as_ref().unwrap();
+    assert_eq!(seen.endpoints[0].impaired, None);
+    assert_eq!((outage.fail_over, outage.before_heal_ns, outage.lost_by_heal_ns), (None, None, None));
+    assert_eq!((outage.windows.len(), ms(Some(outage.after_heal_ns))), (1, Some(1001)));
+    let cluster = &seen.outage.as_ref().unwrap()[0];
+    assert_eq!((cluster.without_data, cluster.all_ns, cluster.share_ns), (1, None, None));
+
+    let served = all(&[]);
+    let seen = record(&evidence(vec![endpoint("a@n1", &served)], 15_000));
+    assert_eq!(seen.outcome, Some(Outcome::Recovered));
+    assert_eq!(seen.endpoints[0].outage.as_ref().unwrap().never_out(), None);
+    let reason = seen.outcome_reason.unwrap();
+    assert_eq!(reason, "no failure in the 12s after the heal; no probe of a@n1 ended while cut");
+}
