@@ -79,7 +79,7 @@ pub struct ClusterOutage {
     pub all: Option<Vec<TimeRange>>,
     /// The sum of `some`.
     pub some_ns: u64,
-    /// The part of it after the heal.
+    /// The part of it after the heal: a lower bound where the outage of an endpoint is `null`.
     pub some_after_heal_ns: u64,
     /// The sum of `all`.
     pub all_ns: Option<u64>,

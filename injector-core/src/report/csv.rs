@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::run::Run;
+use crate::stats::survival::{End, Observation};
 use crate::stats::trial::PHASES;
 
 /// Writes the trials of a run.
@@ -60,6 +61,9 @@ pub fn write(run: &Run, out: &mut impl Write) -> io::Result<()> {
             cells.push(number(outage.map(|outage| outage.some_after_heal_ns)));
             cells.push(number(outage.and_then(|outage| outage.share_ns)));
             cells.push(number(outage.map(|outage| outage.open)));
+            let is_bound = |seen: Observation| seen.end == End::Censored;
+            cells.push(number(outage.map(|outage| is_bound(trial.some_out(outage)))));
+            cells.push(number(outage.map(|outage| is_bound(trial.some_after_heal(outage)))));
         }
         cells.extend([number(trial.carries_ns), number(trial.after_links_ns), trial.proved.to_string()]);
         row(out, &cells)?;
@@ -119,7 +123,15 @@ fn head(names: &[&str], groups: &[&str]) -> Vec<String> {
         head.extend(columns.map(|what| format!("{name} {what}")));
     }
     for name in groups {
-        let columns = ["all_out_ns", "some_out_ns", "some_out_after_heal_ns", "share_ns", "outage_open"];
+        let columns = [
+            "all_out_ns",
+            "some_out_ns",
+            "some_out_after_heal_ns",
+            "share_ns",
+            "outage_open",
+            "some_out_at_least",
+            "some_out_after_heal_at_least",
+        ];
         head.extend(columns.map(|what| format!("{name} {what}")));
     }
     head.extend(["carries_ns", "after_links_ns", "proved"].map(str::to_owned));

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::escape::Escaped;
-use crate::api::Outcome;
+use crate::api::{ClusterOutage, Outcome};
 use crate::figures::{maybe_time, outcome};
 use crate::run::Run;
+use crate::stats::survival::End;
 use crate::stats::trial::Trial;
 
 /// The report of a run. A trial beyond the deadline fails only if the verdict does, so that neither a rate that is allowed nor
@@ -56,6 +57,12 @@ pub fn report(run: &Run) -> String {
     out
 }
 
+fn some_after_heal(trial: &Trial, outage: &ClusterOutage) -> String {
+    let seen = trial.some_after_heal(outage);
+    let lower = if seen.end == End::Censored { "at least " } else { "" };
+    format!("{lower}{}", maybe_time(Some(seen.time_ns)))
+}
+
 /// The outages of a trial, if they are known.
 fn outages(trial: &Trial) -> String {
     let lines: Vec<String> = trial
@@ -71,7 +78,7 @@ fn outages(trial: &Trial) -> String {
                 "{}: all out {}, some out after the heal {}, mean outage {}",
                 outage.name,
                 time(outage.all_ns),
-                time(Some(outage.some_after_heal_ns)),
+                some_after_heal(trial, outage),
                 time(outage.share_ns)
             )
         })

@@ -323,16 +323,15 @@ fn outage_tests(arms: [&[Trial]; 2]) -> Vec<TimeTest> {
     };
     let mut tests = vec![outage_test("cluster", "outage", &Trial::total_outage, arms)];
     for name in names(arms[0]).intersection(&names(arms[1])) {
-        type Figure = fn(&ClusterOutage) -> Option<u64>;
+        type Figure = fn(&Trial, &ClusterOutage) -> Option<Observation>;
         let figures: [(&str, Figure); 2] = [
-            ("all out", |outage| outage.all_ns),
-            ("some out after the heal", |outage| Some(outage.some_after_heal_ns)),
+            ("all out", |trial, outage| Some(trial.seen(outage, outage.all_ns?))),
+            ("some out after the heal", |trial, outage| Some(trial.some_after_heal(outage))),
         ];
         for (what, figure) in figures {
             let observe = |trial: &Trial| {
                 let outage = trial.outages.iter().find(|outage| outage.name == *name)?;
-                let ns = figure(outage)?;
-                (!trial.injection_in_doubt()).then(|| Observation::of(outage.open, ns))
+                figure(trial, outage).filter(|_| !trial.injection_in_doubt())
             };
             tests.push(outage_test(name, what, &observe, arms));
         }

@@ -111,57 +111,55 @@ fn figures(trials: &[&Trial]) -> Vec<OutageFigures> {
 }
 
 fn one_name(trials: &[&Trial], name: &str) -> OutageFigures {
-    let clusters = || trials.iter().flat_map(|trial| &trial.outages).filter(|outage| outage.name == name);
-    let spread = |figure: &dyn Fn(&ClusterOutage) -> Option<u64>| {
-        Spread::of(clusters().filter_map(|c| Some(Observation::of(c.open, figure(c)?))).collect())
+    let clusters = trials.iter().flat_map(|trial| trial.outages.iter().map(move |outage| (*trial, outage)));
+    let clusters: Vec<(&Trial, &ClusterOutage)> =
+        clusters.filter(|(_, outage)| outage.name == name).collect();
+    let spread = |figure: &dyn Fn(&Trial, &ClusterOutage) -> Option<Observation>| {
+        Spread::of(clusters.iter().filter_map(|(trial, outage)| figure(trial, outage)).collect())
     };
     let of_name = |endpoint: &&EndpointTimes| endpoint.required && base(&endpoint.name) == name;
-    let outages = || {
-        trials
-            .iter()
-            .flat_map(|trial| trial.endpoints.iter().filter(of_name))
-            .filter_map(|e| e.outage.as_ref())
-    };
+    let endpoints = || trials.iter().flat_map(|trial| trial.endpoints.iter().filter(of_name));
     // The endpoints on one side, where the shape has sides.
     let side = |is_cut_off: bool| {
         let with_sides = trials.iter().filter_map(|trial| Some((*trial, trial.cut_off.as_ref()?)));
-        let found: Vec<(&Trial, &Outage)> = with_sides
+        let found: Vec<(&Trial, &EndpointTimes, &Outage)> = with_sides
             .flat_map(|(trial, cut_off)| {
                 let on_side = move |endpoint: &&EndpointTimes| {
                     endpoint.peer.as_ref().is_some_and(|peer| cut_off.contains(peer) == is_cut_off)
                 };
                 let own = trial.endpoints.iter().filter(of_name).filter(on_side);
-                own.filter_map(move |endpoint| Some((trial, endpoint.outage.as_ref()?)))
+                own.filter_map(move |endpoint| Some((trial, endpoint, endpoint.outage.as_ref()?)))
             })
             .collect();
         (!found.is_empty()).then_some(found)
     };
-    let lost = outages().filter_map(|outage| {
-        Some(Observation::of(outage.open, outage.lost_by_heal_ns.filter(|&ns| ns > 0)?))
+    let lost = endpoints().filter_map(|endpoint| {
+        let outage = endpoint.outage.as_ref()?;
+        Some(endpoint.seen(outage, outage.lost_by_heal_ns.filter(|&ns| ns > 0)?))
     });
     let settled = trials.iter().filter_map(|t| t.observation(&t.cluster, Instant::Settled, t.deadline_ns));
     OutageFigures {
         shape: trials.first().map_or_else(String::new, |trial| trial.label.clone()),
         name: name.to_owned(),
         trials: trials.len() as u64,
-        all_out: spread(&|cluster| cluster.all_ns),
+        all_out: spread(&|trial, outage| Some(trial.seen(outage, outage.all_ns?))),
         rest_fail_over: side(false).map(|found| fail_overs(&found)),
         cut_off: side(true).map(|found| {
             let sums =
-                found.iter().filter_map(|(_, outage)| Some(Observation::of(outage.open, outage.sum_ns?)));
+                found.iter().filter_map(|(_, endpoint, outage)| Some(endpoint.seen(outage, outage.sum_ns?)));
             Spread::of(sums.collect())
         }),
-        some_after_heal: spread(&|cluster| Some(cluster.some_after_heal_ns)),
-        share: spread(&|cluster| cluster.share_ns),
-        never_out: outages().filter(|outage| outage.never_out() == Some(true)).count() as u64,
+        some_after_heal: spread(&|trial, outage| Some(trial.some_after_heal(outage))),
+        share: spread(&|trial, outage| Some(trial.seen(outage, outage.share_ns?))),
+        never_out: endpoints().filter(|endpoint| endpoint.never_out() == Some(true)).count() as u64,
         lost_by_heal: Spread::of(lost.collect()),
         settled: Spread::of(settled.collect()),
     }
 }
 
-fn fail_overs(found: &[(&Trial, &Outage)]) -> FailOvers {
-    let count = |kind| found.iter().filter(|(_, outage)| outage.fail_over == Some(kind)).count() as u64;
-    let times = found.iter().filter_map(|(trial, outage)| match outage.fail_over? {
+fn fail_overs(found: &[(&Trial, &EndpointTimes, &Outage)]) -> FailOvers {
+    let count = |kind| found.iter().filter(|(_, _, outage)| outage.fail_over == Some(kind)).count() as u64;
+    let times = found.iter().filter_map(|(trial, _, outage)| match outage.fail_over? {
         FailOver::NeverOut => None,
         FailOver::Back => outage.fail_over_ns.map(Observation::event),
         FailOver::NotBack => trial.hold_ns.map(Observation::censored),
@@ -176,7 +174,10 @@ fn fail_overs(found: &[(&Trial, &Outage)]) -> FailOvers {
 
 #[cfg(test)]
 mod tests {
+    use super::super::compare::{MARGIN, compare};
+    use super::super::survival::End;
     use super::*;
+    use crate::api::{EndpointRecord, Outcome, RecoveryRecord};
 
     #[test]
     fn the_largest_is_unknown_where_one_was_censored() {
@@ -191,5 +192,93 @@ mod tests {
         assert_eq!(largest(&[event(551), censored(30)]), (None, Some(551)), "it may be longer");
         assert_eq!(largest(&[censored(30)]), (None, Some(30)));
         assert_eq!(largest(&[]), (None, None));
+    }
+
+    /// A trial that settled after 1 s, of two endpoints; some endpoint was out for `ms` after the heal, as far as that is
+    /// known: the first one's outage may not be.
+    fn trial(ms: u64, change: impl Fn(&mut RecoveryRecord)) -> Trial {
+        let mut record: RecoveryRecord =
+            serde_json::from_str(include_str!("../../tests/data/golden/record.json")).unwrap();
+        let heal = record.heal.unwrap().end_ns;
+        let mut first = record.endpoints[0].clone();
+        let outage = first.outage.as_mut().unwrap();
+        (outage.windows, outage.open, outage.sum_ns) = (Vec::new(), false, Some(0));
+        (first.settled_ns, first.required) = (Some(heal), true);
+        let second = EndpointRecord { name: format!("{}@n9", base(&first.name)), ..first.clone() };
+        record.endpoints = vec![first, second];
+        let cluster = &mut record.outage.as_mut().unwrap()[0];
+        (cluster.without_data, cluster.open, cluster.some_after_heal_ns) = (0, false, ms * 1_000_000);
+        record.heal_to_settled_ns = Some(1_000_000_000);
+        record.outcome = Some(Outcome::Recovered);
+        record.links[0].still_cut_by.clear();
+        change(&mut record);
+        Trial::new(0, &record)
+    }
+
+    fn unknown(record: &mut RecoveryRecord) {
+        record.endpoints[0].outage = None;
+        record.outage.as_mut().unwrap()[0].without_data = 1;
+        record.outcome = Some(Outcome::Unknown);
+    }
+
+    #[test]
+    fn what_an_endpoint_without_data_may_add_is_a_lower_bound() {
+        let after = |change: &dyn Fn(&mut RecoveryRecord)| {
+            let trial = trial(300, change);
+            let row = &by_cut(&[&trial])[0];
+            (row.some_after_heal.censored, row.some_after_heal.max_ns, row.some_after_heal.max_at_least_ns)
+        };
+        let (exact, bound) = ((0, Some(300_000_000), None), (1, None, Some(300_000_000)));
+        assert_eq!(after(&|_| ()), exact);
+        assert_eq!(after(&unknown), bound);
+        // After the heal an unseen endpoint is seen.
+        let unseen = |record: &mut RecoveryRecord| {
+            let outage = record.endpoints[0].outage.as_mut().unwrap();
+            (outage.unseen, outage.sum_ns, outage.before_heal_ns) = (true, None, None);
+            record.outage.as_mut().unwrap()[0].without_data = 1;
+        };
+        assert_eq!(after(&unseen), exact);
+        let trial = trial(300, unseen);
+        assert_eq!(trial.some_out(&trial.outages[0]).end, End::Censored, "before it, it is not");
+        // An advisory endpoint is no part of it.
+        assert_eq!(
+            after(&|record| {
+                unknown(record);
+                record.endpoints[0].required = false;
+            }),
+            exact
+        );
+    }
+
+    /// Another cut ended the watch between two windows.
+    #[test]
+    fn a_watch_that_ended_before_all_had_settled_gives_lower_bounds() {
+        let cut_short = trial(300, |record| {
+            record.outcome = Some(Outcome::Censored);
+            record.heal_to_settled_ns = None;
+            for endpoint in &mut record.endpoints {
+                endpoint.settled_ns = None;
+            }
+        });
+        let row = &by_cut(&[&cut_short])[0];
+        assert_eq!((row.some_after_heal.censored, row.all_out.censored, row.share.censored), (1, 1, 1));
+        assert_eq!(row.never_out, 0, "they may yet go out");
+        assert_eq!(cut_short.total_outage(), Some(Observation::censored(0)));
+        let whole = trial(300, |_| ());
+        assert_eq!(by_cut(&[&whole])[0].never_out, 2);
+        assert_eq!(whole.total_outage(), Some(Observation::event(0)));
+    }
+
+    #[test]
+    fn two_campaigns_do_not_differ_by_endpoints_without_data() {
+        let a: Vec<Trial> = (0..12).map(|at| trial(757 + at, |_| ())).collect();
+        let of = |b: Vec<Trial>| {
+            let found = compare(&a, &b, MARGIN);
+            let test =
+                found.times.into_iter().find(|test| test.instant == "some out after the heal").unwrap();
+            (test.b_p50_ns, test.p.is_some_and(|p| p < 0.01))
+        };
+        assert_eq!(of((0..12).map(|_| trial(0, unknown)).collect()), (None, false));
+        assert_eq!(of((0..12).map(|_| trial(0, |_| ())).collect()), (Some(0), true));
     }
 }

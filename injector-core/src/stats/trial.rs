@@ -54,6 +54,20 @@ pub struct EndpointTimes {
     pub times: Times,
 }
 
+impl EndpointTimes {
+    /// A figure of its outage: a lower bound if a window was open at the end of the watch, or if that came before the endpoint
+    /// had settled.
+    pub fn seen(&self, outage: &Outage, ns: u64) -> Observation {
+        Observation::of(outage.open || self.times.settled_ns.is_none(), ns)
+    }
+
+    /// Whether it was in service from the cut on until it had settled; `None` if that is not known.
+    pub fn never_out(&self) -> Option<bool> {
+        let never_out = self.outage.as_ref()?.never_out()?;
+        (!never_out || self.times.settled_ns.is_some()).then_some(never_out)
+    }
+}
+
 /// A trial, as the statistics use it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
@@ -308,9 +322,33 @@ impl Trial {
         })
     }
 
+    /// A figure of a name's outages: a lower bound if a window was open at the end of the watch, or if that came before all
+    /// had settled, so that another window may have followed.
+    pub fn seen(&self, outage: &ClusterOutage, ns: u64) -> Observation {
+        Observation::of(outage.open || self.cluster.settled_ns.is_none(), ns)
+    }
+
+    /// When some endpoint of a name was out, from the cut on: a lower bound also if one is not known for all of the time.
+    pub fn some_out(&self, outage: &ClusterOutage) -> Observation {
+        if outage.without_data > 0 {
+            return Observation::censored(outage.some_ns);
+        }
+        self.seen(outage, outage.some_ns)
+    }
+
+    /// When some endpoint of a name was out after the heal: a lower bound also if the outage of one is not known. After the heal
+    /// that of an unseen one is.
+    pub fn some_after_heal(&self, outage: &ClusterOutage) -> Observation {
+        let mut instances = self.endpoints.iter().filter(|e| e.required && base(&e.name) == outage.name);
+        if instances.any(|endpoint| endpoint.outage.is_none()) {
+            return Observation::censored(outage.some_after_heal_ns);
+        }
+        self.seen(outage, outage.some_after_heal_ns)
+    }
+
     /// The sum of the required endpoints' outages; `None` if one is not known.
     pub fn total_outage(&self) -> Option<Observation> {
-        let (mut sum, mut open) = (0, false);
+        let (mut sum, mut open) = (0, self.cluster.settled_ns.is_none());
         for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.required) {
             let outage = endpoint.outage.as_ref()?;
             sum += outage.sum_ns?;
