@@ -14,6 +14,7 @@ pub mod mix;
 pub mod outages;
 pub mod power;
 pub mod sequential;
+mod product;
 mod series;
 pub mod sides;
 pub mod strata;

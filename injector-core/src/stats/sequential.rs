@@ -139,7 +139,10 @@ mod tests {
         assert_eq!(test.count(Some(false)), Decision::AcceptP0);
         assert_eq!((test.count(Some(true)), test.trials()), (Decision::AcceptP0, 72));
         let mut failing = Sprt::new(0.01, 0.05).unwrap();
-        assert_eq!([failing.count(Some(true)), failing.count(Some(true))], [Decision::Undecided, Decision::AcceptP1]);
+        assert_eq!(
+            [failing.count(Some(true)), failing.count(Some(true))],
+            [Decision::Undecided, Decision::AcceptP1]
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The Kaplan–Meier curve of right-censored times, its band and its quantiles.
 
+use super::product::{AtTime, limits};
 use super::{CONFIDENCE, normal_quantile};
 
 /// The fewest observations for which a 99 % quantile is given.
@@ -62,7 +63,9 @@ pub struct Step {
 pub struct Quantile {
     /// The first time by which at least this share had its event.
     pub estimate: Option<u64>,
-    /// The 95 % interval (Brookmeyer–Crowley, by the log-log band).
+    /// The 95 % interval: event times that the quantile is not below, and not above, each with 97.5 %. Without censoring
+    /// these are order statistics with their exact coverage (with censoring see [`super::product`]); with so few trials that
+    /// none has it, `None`.
     pub ci95: [Option<u64>; 2],
 }
 
@@ -75,6 +78,8 @@ pub struct Curve {
     pub steps: Vec<Step>,
     /// The time up to which anything is known; `None` without trials.
     pub last_ns: Option<u64>,
+    /// The trials at each distinct time, rising in time.
+    at_times: Vec<AtTime>,
 }
 
 /// Equal shares reached by different roundings are equal.
@@ -87,7 +92,7 @@ impl Curve {
         let n = observations.len();
         let z = normal_quantile(f64::midpoint(CONFIDENCE, 1.0));
         let (mut survival, mut greenwood) = (1.0_f64, 0.0_f64);
-        let mut steps = Vec::new();
+        let (mut steps, mut at_times) = (Vec::new(), Vec::new());
         let mut at = 0;
         while at < n {
             let time_ns = observations[at].time_ns;
@@ -96,6 +101,7 @@ impl Curve {
                 same.fold((0, 0), |(ties, events), o| (ties + 1, events + usize::from(o.end == End::Event)));
             let at_risk = n - at;
             at += ties;
+            at_times.push(AtTime { time_ns, at_risk, events, left: n - at });
             if events == 0 {
                 continue;
             }
@@ -114,7 +120,7 @@ impl Curve {
             });
             steps.push(Step { time_ns, at_risk, events, survival, std_error, band });
         }
-        Self { n, steps, last_ns: observations.last().map(|o| o.time_ns) }
+        Self { n, steps, last_ns: observations.last().map(|o| o.time_ns), at_times }
     }
 
     /// The step in force at a time; `None` before the first event.
@@ -134,17 +140,11 @@ impl Curve {
 
     /// The time by which a `share` had its event, with its interval.
     pub fn quantile(&self, share: f64) -> Quantile {
-        let level = 1.0 - share + SLACK;
-        let first = |value: &dyn Fn(&Step) -> Option<f64>| {
-            self.steps.iter().find(|step| value(step).is_some_and(|v| v <= level)).map(|step| step.time_ns)
-        };
+        let level = 1.0 - share;
+        let reached = self.steps.iter().find(|step| step.survival <= level + SLACK);
         Quantile {
-            estimate: first(&|step| Some(step.survival)),
-            ci95: [
-                // Where the curve has fallen to 0 the band is undefined, but the quantile lies behind us.
-                first(&|step| Some(step.band.map_or(0.0, |[low, _]| low))),
-                first(&|step| step.band.map(|[_, high]| high)),
-            ],
+            estimate: reached.map(|step| step.time_ns),
+            ci95: limits(self.n, &self.at_times, level, (1.0 - CONFIDENCE) / 2.0),
         }
     }
 
@@ -184,16 +184,18 @@ mod tests {
                 assert!((got - want).abs() < 6e-5, "week {time}: {got} for {want}");
             }
         }
-        // SAS: median 23, interval from 13, upper limit not reached.
-        assert_eq!(curve.quantile(0.5), Quantile { estimate: Some(23), ci95: [Some(13), None] });
+        // SAS: median 23, upper limit not reached; its lower limit is 13, by the log-log band. That at most half survive has a
+        // probability of 2.44 % at week 10 and 2.83 % from week 11 on (200,000 draws of the beta variables).
+        assert_eq!(curve.quantile(0.5), Quantile { estimate: Some(23), ci95: [Some(10), None] });
         assert_eq!(curve.quantile(0.9).estimate, None);
     }
 
     #[test]
     fn freireich_placebo_median() {
-        // SAS PROC LIFETEST, placebo arm: median 8, 95 % interval 4 to 11 (log-log).
+        // The median as SAS PROC LIFETEST has it. Its limits are the 6th and the 16th of 21: P(B(21, ½) ≤ 5) = 1.3 %; SAS has 4
+        // to 11 by the log-log band.
         let curve = Curve::estimate(crate::stats::logrank::samples::placebo());
-        assert_eq!(curve.quantile(0.5), Quantile { estimate: Some(8), ci95: [Some(4), Some(11)] });
+        assert_eq!(curve.quantile(0.5), Quantile { estimate: Some(8), ci95: [Some(4), Some(12)] });
         assert!(curve.steps.last().unwrap().survival.abs() < 1e-12);
         assert_eq!(curve.steps.last().unwrap().band, None);
         assert_eq!(curve.survival_at(100), Some((0.0, None)));
@@ -259,6 +261,7 @@ mod tests {
         let share = |count: u32| f64::from(count) / f64::from(campaigns);
         assert!((0.010..=0.040).contains(&share(below)), "too high in {}", share(below));
         assert!((0.010..=0.040).contains(&share(above)), "too low in {}", share(above));
-        assert!((0.030..=0.070).contains(&share(median_missed)), "median missed in {}", share(median_missed));
+        // Its limits are events, so that they cover a little more than they say.
+        assert!((0.020..=0.055).contains(&share(median_missed)), "median missed in {}", share(median_missed));
     }
 }
