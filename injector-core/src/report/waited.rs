@@ -134,17 +134,17 @@ mod tests {
     #[test]
     fn each_phase_names_the_link_that_ended_it() {
         let text = sentence(&[("n1", "n2", 300, Some(310)), ("n1", "n3", 100, Some(1500))]);
-        assert!(text.contains("300 ms for a first packet of n1→n2, which nobody sent"), "{text}");
-        assert!(text.contains("1.20 s for n1→n3 to carry again"), "{text}");
+        assert!(text.contains("300 ms until a packet was sent on n1→n2"), "{text}");
+        assert!(text.contains("1.20 s until a packet came through on n1→n3"), "{text}");
     }
 
     #[test]
     fn links_that_nothing_waited_for_are_named_apart() {
         let text = sentence(&[("n1", "n2", 300, Some(800)), ("n1", "n3", 100, None)]);
-        assert!(!text.contains("to carry again"), "the last link is not known: {text}");
+        assert!(!text.contains("came through"), "the last link is not known: {text}");
         assert!(text.contains(". While it was watched, n1→n3 did not carry again."), "{text}");
         let text = sentence(&[("n1", "n2", 300, Some(800)), ("n1", "n3", 100, Some(6000))]);
-        assert!(text.contains("500 ms for n1→n2 to carry again"), "{text}");
+        assert!(text.contains("500 ms until a packet came through on n1→n2"), "{text}");
         assert!(text.ends_with(". After it had settled, n1→n3 (6.00 s) carried again."), "{text}");
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::binomial::clopper_pearson;
+use super::cuts::named;
 use super::logrank::{holm, log_rank};
 use super::medians::{self, TimeTest};
 use super::power::{POWER, trials_per_arm, trials_to_rule_out};
@@ -127,14 +128,13 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
     let deadline_ns = a.iter().chain(b).map(|trial| trial.deadline_ns).min();
     let deadline = deadline_ns.unwrap_or(0);
     let [arms_a, arms_b] = [a, b].map(|trials| by_shape(trials, deadline));
-    let labels: BTreeMap<&str, &str> =
-        a.iter().chain(b).map(|trial| (trial.stratum.as_str(), trial.label.as_str())).collect();
+    let names = named(a.iter().chain(b));
     let shapes: BTreeSet<&String> = arms_a.keys().chain(arms_b.keys()).collect();
     let cuts: Vec<Cut<'_>> = shapes
         .into_iter()
         .map(|stratum| Cut {
             stratum,
-            label: labels.get(stratum.as_str()).copied().unwrap_or(stratum),
+            label: names.get(stratum.as_str()).map_or(stratum.as_str(), |cut| &cut.label),
             a: arms_a.get(stratum).copied().unwrap_or_default(),
             b: arms_b.get(stratum).copied().unwrap_or_default(),
         })

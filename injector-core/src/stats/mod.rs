@@ -6,6 +6,7 @@
 
 pub mod binomial;
 pub mod compare;
+pub mod cuts;
 pub mod dependence;
 pub mod labels;
 pub mod logrank;
@@ -13,8 +14,8 @@ pub mod medians;
 pub mod mix;
 pub mod outages;
 pub mod power;
-pub mod sequential;
 mod product;
+pub mod sequential;
 mod series;
 pub mod sides;
 pub mod strata;

@@ -1,9 +1,12 @@
 //! How long service was away, by cut: what a client sees that tries each endpoint, or is bound to one.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::{ClusterOutage, FailOver, Outage};
 
+use super::cuts::NamedCut;
 use super::mix::{Factor, strata};
 use super::survival::{Curve, Observation};
 use super::trial::{EndpointTimes, Instant, Trial, base};
@@ -82,13 +85,14 @@ pub struct OutageFigures {
     pub settled: Spread,
 }
 
-/// The outages by cut, then by name; strata are in the order of their slowest medians of settled.
-pub fn by_cut(trials: &[&Trial]) -> Vec<OutageFigures> {
+/// The outages by cut, then by name; strata are in the order of their slowest medians of settled. `cuts` are those of
+/// [`named`](super::cuts::named).
+pub fn by_cut(trials: &[&Trial], cuts: &HashMap<&str, NamedCut<'_>>) -> Vec<OutageFigures> {
     let mut rows: Vec<OutageFigures> = strata(trials, Factor::Cut)
         .into_iter()
         .flat_map(|stratum| {
             let own: Vec<&Trial> = stratum.into_iter().map(|at| trials[at]).collect();
-            figures(&own)
+            figures(&own, &cuts[own[0].stratum.as_str()])
         })
         .collect();
     let slowness = |row: &OutageFigures| {
@@ -99,7 +103,7 @@ pub fn by_cut(trials: &[&Trial]) -> Vec<OutageFigures> {
     rows
 }
 
-fn figures(trials: &[&Trial]) -> Vec<OutageFigures> {
+fn figures(trials: &[&Trial], cut: &NamedCut<'_>) -> Vec<OutageFigures> {
     let trials: Vec<&Trial> = trials.iter().copied().filter(|trial| !trial.injection_in_doubt()).collect();
     let mut names: Vec<&str> = Vec::new();
     for cluster in trials.iter().flat_map(|trial| &trial.outages) {
@@ -107,10 +111,10 @@ fn figures(trials: &[&Trial]) -> Vec<OutageFigures> {
             names.push(&cluster.name);
         }
     }
-    names.into_iter().map(|name| one_name(&trials, name)).collect()
+    names.into_iter().map(|name| one_name(&trials, cut, name)).collect()
 }
 
-fn one_name(trials: &[&Trial], name: &str) -> OutageFigures {
+fn one_name(trials: &[&Trial], cut: &NamedCut<'_>, name: &str) -> OutageFigures {
     let clusters = trials.iter().flat_map(|trial| trial.outages.iter().map(move |outage| (*trial, outage)));
     let clusters: Vec<(&Trial, &ClusterOutage)> =
         clusters.filter(|(_, outage)| outage.name == name).collect();
@@ -121,14 +125,15 @@ fn one_name(trials: &[&Trial], name: &str) -> OutageFigures {
     let endpoints = || trials.iter().flat_map(|trial| trial.endpoints.iter().filter(of_name));
     // The endpoints on one side, where the shape has sides.
     let side = |is_cut_off: bool| {
-        let with_sides = trials.iter().filter_map(|trial| Some((*trial, trial.cut_off.as_ref()?)));
-        let found: Vec<(&Trial, &EndpointTimes, &Outage)> = with_sides
-            .flat_map(|(trial, cut_off)| {
+        let cut_off = cut.cut_off?;
+        let found: Vec<(&Trial, &EndpointTimes, &Outage)> = trials
+            .iter()
+            .flat_map(|trial| {
                 let on_side = move |endpoint: &&EndpointTimes| {
                     endpoint.peer.as_ref().is_some_and(|peer| cut_off.contains(peer) == is_cut_off)
                 };
                 let own = trial.endpoints.iter().filter(of_name).filter(on_side);
-                own.filter_map(move |endpoint| Some((trial, endpoint, endpoint.outage.as_ref()?)))
+                own.filter_map(move |endpoint| Some((*trial, endpoint, endpoint.outage.as_ref()?)))
             })
             .collect();
         (!found.is_empty()).then_some(found)
@@ -139,7 +144,7 @@ fn one_name(trials: &[&Trial], name: &str) -> OutageFigures {
     });
     let settled = trials.iter().filter_map(|t| t.observation(&t.cluster, Instant::Settled, t.deadline_ns));
     OutageFigures {
-        shape: trials.first().map_or_else(String::new, |trial| trial.label.clone()),
+        shape: cut.label.clone(),
         name: name.to_owned(),
         trials: trials.len() as u64,
         all_out: spread(&|trial, outage| Some(trial.seen(outage, outage.all_ns?))),

@@ -1,6 +1,6 @@
 //! The summary of a campaign: `summary.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,7 @@ use crate::api::Outcome;
 
 use super::CONFIDENCE;
 use super::binomial::clopper_pearson;
+use super::cuts::{NamedCut, named};
 use super::dependence::{Dependence, within};
 use super::mix::{Factor, Mix, mix, strata};
 use super::outages::{OutageFigures, by_cut};
@@ -207,6 +208,7 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
     let all: Vec<&Trial> = trials.iter().collect();
     let awake: Vec<&Trial> = trials.iter().filter(|trial| !trial.starved).collect();
     let cluster = cluster_series(&all);
+    let cuts = named(trials);
     let sequential = plan.stop_when.and_then(|rates| sequential(trials, rates));
     let stopped = sequential.as_ref().is_some_and(|test| test.decision != Decision::Undecided);
     let mix = mix(&all);
@@ -225,7 +227,7 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
         endpoints: endpoints(&all),
         endpoint_groups: endpoint_groups(&all),
         by_shape: grouped(&all, |trial| Some(trial.asked.clone())),
-        by_resolved: grouped_by_cut(&all),
+        by_resolved: grouped_by_cut(&all, &cuts),
         by_role: grouped(&all, |trial| trial.roles.clone()),
         by_isolated: grouped(&all, |trial| trial.isolated.clone()),
         by_hold: by_hold(&all, &plan.holds_ns),
@@ -234,7 +236,7 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
         curve: thinned(&cluster_curve(&all, Instant::Settled)),
         ready_curve: thinned(&cluster_curve(&all, Instant::Ready)),
         dependence: trial_dependence(&all, mix.clear.is_some()),
-        outages: by_cut(&all),
+        outages: by_cut(&all, &cuts),
         mix,
         unproved: count(|trial| !trial.proved),
         unknown_coverage: count(|trial| trial.unknown_links > 0),
@@ -396,12 +398,12 @@ fn grouped(trials: &[&Trial], key: impl Fn(&Trial) -> Option<String>) -> Vec<Sha
 }
 
 /// The series by the cut itself: the same links under the same settings, however they were named.
-fn grouped_by_cut(trials: &[&Trial]) -> Vec<ShapeSeries> {
+fn grouped_by_cut(trials: &[&Trial], cuts: &HashMap<&str, NamedCut<'_>>) -> Vec<ShapeSeries> {
     let mut rows: Vec<ShapeSeries> = strata(trials, Factor::Cut)
         .into_iter()
         .map(|stratum| {
             let own: Vec<&Trial> = stratum.into_iter().map(|at| trials[at]).collect();
-            ShapeSeries { shape: own[0].label.clone(), series: cluster_series(&own) }
+            ShapeSeries { shape: cuts[own[0].stratum.as_str()].label.clone(), series: cluster_series(&own) }
         })
         .collect();
     rows.sort_by(|a, b| a.shape.cmp(&b.shape));

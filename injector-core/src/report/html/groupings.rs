@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::stats::cuts::named;
 use crate::stats::trial::Trial;
 
 /// Groups of one kind.
@@ -21,15 +22,17 @@ pub(super) struct Grouping {
 }
 
 /// A trial's group; `None` if it is in none.
-type Key = fn(&Trial) -> Option<&str>;
+type Key<'a> = &'a dyn Fn(&'a Trial) -> Option<&'a str>;
 
 /// The groupings that distinguish trials at all, each other than those before it.
 pub(super) fn of(trials: &[Trial]) -> Vec<Grouping> {
-    let ways: [(&'static str, Key); 4] = [
-        ("shape", |trial| Some(&trial.asked)),
-        ("what was cut", |trial| Some(&trial.label)),
-        ("isolated peer", |trial| trial.isolated.as_deref()),
-        ("role", |trial| trial.roles.as_deref()),
+    let cuts = named(trials);
+    let cut = |trial: &Trial| cuts.get(trial.stratum.as_str()).map(|cut| cut.label.as_str());
+    let ways: [(&'static str, Key<'_>); 4] = [
+        ("shape", &|trial| Some(&trial.asked)),
+        ("what was cut", &cut),
+        ("isolated peer", &|trial| trial.isolated.as_deref()),
+        ("role", &|trial| trial.roles.as_deref()),
     ];
     let mut found: Vec<Grouping> = Vec::new();
     for (title, key) in ways {
@@ -41,7 +44,7 @@ pub(super) fn of(trials: &[Trial]) -> Vec<Grouping> {
     found
 }
 
-fn grouping(title: &'static str, trials: &[Trial], key: Key) -> Grouping {
+fn grouping<'a>(title: &'static str, trials: &'a [Trial], key: Key<'a>) -> Grouping {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for name in trials.iter().filter_map(key) {
         *counts.entry(name).or_default() += 1;
@@ -50,7 +53,7 @@ fn grouping(title: &'static str, trials: &[Trial], key: Key) -> Grouping {
     names.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     names.truncate(MOST);
     let places: BTreeMap<&str, i64> = names.iter().zip(0..).map(|((name, _), at)| (*name, at)).collect();
-    let place = |trial: &Trial| key(trial).and_then(|name| places.get(name)).copied().unwrap_or(-1);
+    let place = |trial: &'a Trial| key(trial).and_then(|name| places.get(name)).copied().unwrap_or(-1);
     Grouping {
         title,
         of: trials.iter().map(place).collect(),

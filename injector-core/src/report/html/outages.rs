@@ -13,6 +13,7 @@ use crate::report::text::{fail_over, outages_title, spread};
 use crate::run::ProbeFile;
 use crate::run::ReadError;
 use crate::run::Run;
+use crate::stats::cuts::named;
 use crate::stats::mix::{Factor, strata};
 use crate::stats::outages::Spread;
 use crate::stats::trial::Trial;
@@ -41,6 +42,7 @@ struct Panel<'a> {
 
 fn panels(run: &Run) -> Vec<Panel<'_>> {
     let all: Vec<&Trial> = run.trials.iter().filter(|trial| !trial.outages.is_empty()).collect();
+    let cuts = named(&run.trials);
     let order: Vec<&str> = run.summary.outages.iter().map(|row| row.shape.as_str()).collect();
     let mut panels: Vec<Panel<'_>> = strata(&all, Factor::Cut)
         .into_iter()
@@ -50,7 +52,7 @@ fn panels(run: &Run) -> Vec<Panel<'_>> {
             let trials = rows.len();
             let every = trials.div_ceil(ROWS).max(1);
             let rows: Vec<&Trial> = rows.into_iter().step_by(every).collect();
-            Panel { title: rows[0].label.clone(), rows, trials }
+            Panel { title: cuts[rows[0].stratum.as_str()].label.clone(), rows, trials }
         })
         .collect();
     panels.sort_by_key(|panel| order.iter().position(|shape| *shape == panel.title));
