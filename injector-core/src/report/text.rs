@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use super::reservations::{Reservations, trials};
 use super::table::Table;
-use crate::api::Outcome;
-use crate::figures::{counted, deadline, maybe_percent, maybe_time, outcome, percent, percents, times};
+use crate::figures::{
+    Bound, counted, deadline, maybe_percent, maybe_time, outcome, percent, percents, time, times,
+};
 use crate::run::Run;
 use crate::stats::mix::{Factor, Measured};
 use crate::stats::outages::{FailOvers, Spread};
@@ -229,19 +230,21 @@ pub fn notes(run: &Run) -> Vec<String> {
         ));
     }
     notes.extend(unfelt(run));
+    // Of the same trials as the phases.
     let mut after: Vec<f64> = run
         .trials
         .iter()
+        .filter(|trial| trial.cluster.is_decided())
         .filter_map(|t| Some(t.after_links_ns? as f64 / t.cluster.settled_ns.filter(|&ns| ns > 0)? as f64))
         .collect();
     after.sort_unstable_by(f64::total_cmp);
     if !after.is_empty() {
         notes.push(format!(
-            "Links do not explain {} of the time to settled at the median of {} trials: so much of it comes after the \
-             last link carries again.",
+            "Links do not explain {} of the time to settled at the median of {}: so much of it comes after the last link \
+             carries again.",
             // The lower of two middle ones, as for the quantiles of the curves.
             percent(after[(after.len() - 1) / 2]),
-            after.len()
+            counted(after.len() as u64, "decided trial")
         ));
     }
     notes.extend(links_apart(run));
@@ -309,15 +312,11 @@ fn links_apart(run: &Run) -> Vec<String> {
 
 /// Recoveries that show nothing of a recovery.
 fn unfelt(run: &Run) -> Option<String> {
-    let unfelt = run
-        .trials
-        .iter()
-        .filter(|trial| trial.cluster.outcome == Outcome::Recovered && trial.cluster.impaired == Some(false));
-    let unfelt = unfelt.count() as u64;
+    let unfelt = run.trials.iter().filter(|trial| trial.cluster.is_unfelt()).count();
     let were = if unfelt == 1 { "recovered trial is of a cut" } else { "recovered trials are of cuts" };
     (unfelt > 0).then(|| {
         format!(
-            "{unfelt} {were} that no required endpoint felt: they count as recovered after 0, and show nothing of a \
+            "{unfelt} {were} that no required endpoint felt, nor the heal: they count as recovered after 0, and show nothing of a \
              recovery. If they are many, probe what needs the links, or hold longer."
         )
     })

@@ -67,7 +67,7 @@ pub struct EndpointSeries {
     pub role: String,
     /// How many instances there are, where the last one counts; 1 for an endpoint itself.
     pub instances: u64,
-    /// Decided trials in which the cut was not felt (it settles at 0 there).
+    /// Decided trials in which neither the cut nor the heal was felt (it settles at 0 there).
     pub not_impaired: u64,
     /// Its figures.
     #[serde(flatten)]
@@ -334,12 +334,7 @@ fn figures(parts: &[(&Trial, Times)], instant: Instant) -> Figures {
 fn endpoint_series(trials: &[&Trial], name: &str, role: String, instances: u64) -> EndpointSeries {
     let parts: Vec<(&Trial, Times)> =
         trials.iter().filter_map(|trial| Some((*trial, trial.endpoint(name)?))).collect();
-    let not_impaired = parts
-        .iter()
-        .filter(|(_, t)| {
-            matches!(t.outcome, Outcome::Recovered | Outcome::NotRecovered) && t.impaired == Some(false)
-        })
-        .count() as u64;
+    let not_impaired = parts.iter().filter(|(_, times)| times.is_unfelt()).count() as u64;
     EndpointSeries { name: name.to_owned(), role, instances, not_impaired, series: series(&parts) }
 }
 
@@ -428,13 +423,12 @@ fn by_hold(trials: &[&Trial], holds_ns: &[u64]) -> Vec<ShapeSeries> {
 }
 
 fn phases(trials: &[&Trial]) -> Vec<PhaseFigures> {
-    let decided =
-        |trial: &&&Trial| matches!(trial.cluster.outcome, Outcome::Recovered | Outcome::NotRecovered);
+    let decided = || trials.iter().filter(|trial| trial.cluster.is_decided());
     PHASES
         .iter()
         .enumerate()
         .map(|(at, &phase)| {
-            let mut seen: Vec<u64> = trials.iter().filter(decided).filter_map(|t| t.phases_ns[at]).collect();
+            let mut seen: Vec<u64> = decided().filter_map(|t| t.phases_ns[at]).collect();
             seen.sort_unstable();
             let quantile = |share: f64| {
                 let rank = ((share * seen.len() as f64).ceil() as usize).max(1);

@@ -33,8 +33,21 @@ pub struct Times {
     pub ready_ns: Option<u64>,
     /// Failures after ready.
     pub relapses: u64,
-    /// Whether the cut was felt; `None` if no probe shows it.
+    /// Whether probes failed during the cut; `None` if no probe shows it.
     pub impaired: Option<bool>,
+}
+
+impl Times {
+    /// Whether the outcome was decided by the deadline, for better or worse.
+    pub fn is_decided(&self) -> bool {
+        matches!(self.outcome, Outcome::Recovered | Outcome::NotRecovered)
+    }
+
+    /// Whether nothing was lost, by the cut or by the heal: such a recovery took no time. Service that the cut left alone may
+    /// still have been lost by the heal.
+    pub fn is_unfelt(&self) -> bool {
+        self.outcome == Outcome::Recovered && self.impaired == Some(false) && self.settled_ns == Some(0)
+    }
 }
 
 /// The times of one endpoint of a trial.

@@ -66,8 +66,7 @@ pub fn wanted(trials: &[Trial]) -> Vec<&Trial> {
 
 fn by_interest(trials: &[Trial]) -> Vec<&Trial> {
     let mut order = slowest(&trials.iter().collect::<Vec<_>>());
-    let decided = |t: &&Trial| matches!(t.cluster.outcome, Outcome::Recovered | Outcome::NotRecovered);
-    order.extend(trials.iter().filter(|trial| !decided(trial)));
+    order.extend(trials.iter().filter(|trial| !trial.cluster.is_decided()));
     order
 }
 
