@@ -32,12 +32,66 @@ pub fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -
     format!("{count} {noun}{plural}")
 }
 
+/// Which way a figure is rounded: a lower bound down and an upper bound up, so that the figure is a bound too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// Down.
+    Lower,
+    /// Up.
+    Upper,
+}
+
+impl Bound {
+    /// A time that bounds another, as [`time`] shows it.
+    pub fn time(self, ns: u64) -> String {
+        let unit = match ns {
+            0..999_500 => 1_000,
+            999_500..999_500_000 => 1_000_000,
+            999_500_000..10_000_000_000 => 10_000_000,
+            10_000_000_000..100_000_000_000 => 100_000_000,
+            _ => 1_000_000_000,
+        };
+        match self {
+            Self::Lower if ns < 1_000 => time(0),
+            Self::Lower => time(ns / unit * unit),
+            Self::Upper => time(ns.div_ceil(unit).saturating_mul(unit)),
+        }
+    }
+
+    /// A share that bounds another, in percent.
+    pub fn percent(self, share: f64) -> String {
+        format!("{} %", self.digits(share))
+    }
+
+    /// A difference of shares that bounds another, in points of percent with one decimal.
+    pub fn points(self, share: f64) -> String {
+        format!("{:.1} points", self.rounded(share * 100.0, 10.0))
+    }
+
+    fn digits(self, share: f64) -> String {
+        let percent = share * 100.0;
+        let is_small = 0.0 < percent && percent < 1.0;
+        let (per_unit, decimals) = if is_small { (100.0, 2) } else { (10.0, 1) };
+        format!("{:.decimals$}", self.rounded(percent, per_unit))
+    }
+
+    fn rounded(self, value: f64, per_unit: f64) -> f64 {
+        // A figure that is exact in decimals is not moved by what binary digits make of it.
+        let parts = value * per_unit;
+        (match self {
+            Self::Lower => (parts + 1e-7).floor(),
+            Self::Upper => (parts - 1e-7).ceil(),
+        }) / per_unit
+    }
+}
+
 /// An interval of times; an end that is not reached is a dash.
 pub fn times([low, high]: [Option<u64>; 2]) -> String {
     if low.is_none() && high.is_none() {
         return MISSING.to_owned();
     }
-    let (low, high) = (maybe_time(low), maybe_time(high));
+    let bound = |bound: Bound, ns: Option<u64>| ns.map_or_else(|| MISSING.to_owned(), |ns| bound.time(ns));
+    let (low, high) = (bound(Bound::Lower, low), bound(Bound::Upper, high));
     match (low.split_once(' '), high.split_once(' ')) {
         (Some((number, unit)), Some((_, same))) if unit == same => format!("{number} to {high}"),
         _ => format!("{low} to {high}"),
@@ -84,8 +138,10 @@ pub fn maybe_percent(share: Option<f64>) -> String {
 
 /// An interval of shares.
 pub fn percents(interval: Option<[f64; 2]>) -> String {
-    interval
-        .map_or_else(|| MISSING.to_owned(), |[low, high]| format!("{} to {} %", digits(low), digits(high)))
+    interval.map_or_else(
+        || MISSING.to_owned(),
+        |[low, high]| format!("{} to {}", Bound::Lower.digits(low), Bound::Upper.percent(high)),
+    )
 }
 
 /// An outcome in words.
@@ -132,5 +188,32 @@ mod tests {
         assert_eq!(deadline(Some(20_000_000_000)), "20s");
         assert_eq!(probability(Some(0.000_01)), "< 0.0001");
         assert_eq!(percents(Some([0.0, 0.0606])), "0.0 to 6.1 %");
+    }
+
+    #[test]
+    fn bounds_stay_bounds_when_rounded() {
+        let (lower, upper) = (Bound::Lower, Bound::Upper);
+        assert_eq!(percents(Some([0.0126, 0.9751])), "1.2 to 97.6 %");
+        assert_eq!(percents(Some([0.005_04, 0.975])), "0.50 to 97.5 %");
+        assert_eq!(percents(Some([0.0, 1.0])), "0.0 to 100.0 %");
+        assert_eq!((lower.percent(0.003), upper.percent(0.003)), ("0.30 %".to_owned(), "0.30 %".to_owned()));
+        assert_eq!(
+            (lower.points(-0.0304), upper.points(0.0304)),
+            ("-3.1 points".to_owned(), "3.1 points".to_owned())
+        );
+        for (ns, low, high) in [
+            (0, "0", "0"),
+            (700, "0", "1 µs"),
+            (1_400, "1 µs", "2 µs"),
+            (700_000_000, "700 ms", "700 ms"),
+            (915_700_001, "915 ms", "916 ms"),
+            (2_995_000_000, "2.99 s", "3.00 s"),
+            (9_999_000_000, "9.99 s", "10.0 s"),
+            (19_960_000_000, "19.9 s", "20.0 s"),
+            (125_400_000_000, "125 s", "126 s"),
+        ] {
+            assert_eq!((lower.time(ns).as_str(), upper.time(ns).as_str()), (low, high));
+        }
+        assert_eq!(times([Some(13_400_000), Some(20_100_000)]), "13 to 21 ms");
     }
 }

@@ -136,7 +136,7 @@ pub fn spread(spread: &Spread) -> String {
         return crate::figures::MISSING.to_owned();
     }
     let max = match spread.max_at_least_ns {
-        Some(ns) => format!("≥ {}", maybe_time(Some(ns))),
+        Some(ns) => format!("≥ {}", Bound::Lower.time(ns)),
         None => maybe_time(spread.max_ns),
     };
     let times = [maybe_time(spread.p50_ns), maybe_time(spread.p90_ns), max].join(" / ");
@@ -224,7 +224,7 @@ pub fn notes(run: &Run) -> Vec<String> {
             "{} decided trials see a fault of {} at least once with 95 % probability, one of 5 % with {}; {} would be \
              needed for 95 %.",
             s.cluster.settled.n,
-            percent(rate),
+            Bound::Upper.percent(rate),
             percent(s.power.chance_to_see_5_percent),
             s.power.trials_to_see_5_percent.map_or_else(String::new, |n| n.to_string()),
         ));

@@ -16,7 +16,7 @@ pub use super::uncompared::Uncompared;
 use super::uncompared::{Counted, Cut, Uncertain, not_made, uncertain};
 use super::{ALPHA, CONFIDENCE};
 use crate::api::ClusterOutage;
-use crate::figures::counted;
+use crate::figures::{Bound, counted};
 
 /// The margin that is used if none is asked for: 5 points.
 pub const MARGIN: f64 = 0.05;
@@ -252,7 +252,7 @@ fn sentence(c: &Comparison) -> String {
         Finding::NotWorse => format!(
             "B is not worse by {} or more: {seen}; the difference is below {} with 95 %{}.",
             points(c.margin),
-            points(upper),
+            Bound::Upper.points(upper),
             match c.unmatched {
                 0 => String::new(),
                 n => format!("; {} of cuts that not both have decided take no part", counted(n, "trial")),
@@ -260,18 +260,18 @@ fn sentence(c: &Comparison) -> String {
         ),
         Finding::Undecided if upper < c.margin => format!(
             "Undecided: {because}{seen}; by these the difference is below {} with 95 %, but {} could lift that to {}.",
-            points(upper),
+            Bound::Upper.points(upper),
             if because.is_empty() {
                 "the undecided trials"
             } else {
                 "what can't be compared or is undecided"
             },
-            c.difference_upper95_worst.map_or_else(|| "any".to_owned(), points)
+            c.difference_upper95_worst.map_or_else(|| "any".to_owned(), |upper| Bound::Upper.points(upper))
         ),
         Finding::Undecided => {
             let mut text = format!(
                 "Undecided: {because}{seen} ({p}, one-sided); the difference may be as large as {}.",
-                points(upper)
+                Bound::Upper.points(upper)
             );
             let mut needs = Vec::new();
             if let Some(n) = c.trials_to_rule_out {

@@ -8,7 +8,7 @@ use super::power::trials_to_see;
 use super::sequential::{Decision, Sprt};
 use super::series::{Figures, Plan};
 use super::trial::{Instant, Trial};
-use crate::figures::counted;
+use crate::figures::{Bound, counted};
 use crate::measure::STARVED_REMEDY;
 
 /// The sequential test over the trials in their order.
@@ -104,7 +104,7 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
             format!(
                 "{of}, but {} could lift the rate to {}{}.",
                 counted(open, "undecided trial"),
-                percent(worst),
+                Bound::Upper.percent(worst),
                 starved(trials)
             ),
         );
@@ -168,8 +168,8 @@ fn left_open(beyond: u64, n: u64) -> String {
     let upper = clopper_pearson(beyond, n, CONFIDENCE).map(|[_, upper]| upper);
     match (upper, enough) {
         (Some(upper), Some(enough)) if n < enough => format!(
-            "; but up to {:.0} % can't be excluded, and {enough} trials would show a fault of {:.0} %",
-            upper * 100.0,
+            "; but up to {} can't be excluded, and {enough} trials would show a fault of {:.0} %",
+            Bound::Upper.percent(upper),
             SMALL * 100.0
         ),
         _ => String::new(),
@@ -183,12 +183,16 @@ mod tests {
     #[test]
     fn a_pass_of_few_trials_says_what_it_does_not_exclude() {
         assert_eq!(
+            left_open(0, 1),
+            "; but up to 97.5 % can't be excluded, and 59 trials would show a fault of 5 %"
+        );
+        assert_eq!(
             left_open(0, 5),
-            "; but up to 52 % can't be excluded, and 59 trials would show a fault of 5 %"
+            "; but up to 52.2 % can't be excluded, and 59 trials would show a fault of 5 %"
         );
         assert_eq!(
             left_open(1, 58),
-            "; but up to 9 % can't be excluded, and 59 trials would show a fault of 5 %"
+            "; but up to 9.3 % can't be excluded, and 59 trials would show a fault of 5 %"
         );
         assert_eq!(left_open(0, 59), "");
         assert_eq!(left_open(3, 400), "");
