@@ -76,6 +76,8 @@ pub struct Cut {
     pub ends_at: MonoNs,
     /// The daemon's answer.
     pub view: PartitionView,
+    /// By how much its begin was put off, as the instant asked for had come too close.
+    pub late: Duration,
     /// How long after the end of the hold the record must be final.
     limit: Duration,
 }
@@ -127,13 +129,19 @@ impl Runner {
         Ok(status)
     }
 
+    /// Waits for an instant of the daemon's clock.
+    pub async fn sleep_until(&mut self, at: MonoNs) -> Result<(), TrialError> {
+        let now = self.status().await?.now_ns;
+        tokio::time::sleep(at.saturating_since(now)).await;
+        Ok(())
+    }
+
     /// Waits until a cut may begin; `Some` says why it can't. `advisory` names endpoints that need not be healthy.
     pub async fn wait(&mut self, start: Start, advisory: &[String]) -> Result<Option<String>, TrialError> {
         match start {
             Start::Healthy { timeout } => self.until_healthy(timeout, advisory).await,
             Start::At(at) => {
-                let now = self.status().await?.now_ns;
-                tokio::time::sleep((at - AHEAD - POLL).saturating_since(now)).await;
+                self.sleep_until(at - AHEAD - POLL).await?;
                 Ok(None)
             }
         }
@@ -168,10 +176,12 @@ impl Runner {
         let hold = request.for_.unwrap_or_default();
         let limit = hold.0 + request.deadline.unwrap_or_default().0 + observe_max.0 + GRACE;
         let mut ahead = AHEAD / 2;
+        let mut late = Duration::ZERO;
         let view = loop {
             if let Start::At(at) = start {
                 // A hook may have taken longer than the time that was left.
                 let soonest = self.status().await?.now_ns + ahead;
+                late = soonest.saturating_since(at);
                 request.at = Some(StartAt::MonoNs(at.max(soonest)));
             }
             match self.client.apply(&name, &request).await {
@@ -186,7 +196,7 @@ impl Runner {
         };
         let cut_at = view.effective.map(|cut| cut.end_ns);
         let ends_at = view.ends_at_ns.or(cut_at.map(|at| at + hold.0)).unwrap_or_default();
-        Ok(Cut { name, generation: view.generation, ends_at, view, limit })
+        Ok(Cut { name, generation: view.generation, ends_at, view, late, limit })
     }
 
     /// The record of a trial in which nothing was cut, because a role of its shape could not be resolved.

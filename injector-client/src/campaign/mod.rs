@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -17,7 +18,7 @@ use crate::trial::{Cut, Pending, Runner, Start, TrialError};
 use crate::{Address, ClientError};
 use injector_core::api::{Code, Outcome, Owner, PartitionRequest, ProbeView, RecoveryRecord, Status, Trial};
 use injector_core::campaign::{CampaignSpec, SpecError, order};
-use injector_core::clock::{MonoNs, WallNs};
+use injector_core::clock::{MonoNs, Span, WallNs};
 use injector_core::run::Conduct;
 use injector_core::run::dir::{NotMade, Progress, RunDir, RunDirError};
 use injector_core::run::settings::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Settings, Versions};
@@ -286,7 +287,8 @@ impl Measure {
                     if let Some(pause) = strategy.cycle() {
                         upcoming = strategy.next();
                         if let Some(next) = upcoming {
-                            begun = Some(self.begin(next, Some(trial.cut.ends_at + pause.0), report).await?);
+                            let after = (trial.cut.ends_at, pause);
+                            begun = Some(self.begin(next, Some(after), report).await?);
                         }
                     }
                     let record = self.finish(&trial, report).await?;
@@ -321,21 +323,35 @@ impl Measure {
         Ok(CampaignEnd::Complete)
     }
 
-    /// Cuts: when the endpoints are healthy, or at an instant of the daemon's clock.
+    /// Cuts: when the endpoints are healthy, or so long after a heal, whose instant is on the daemon's clock.
     async fn begin(
         &mut self,
         step: Step,
-        at: Option<MonoNs>,
+        after: Option<(MonoNs, Span)>,
         report: &mut impl FnMut(TrialCounts, CampaignEvent<'_>),
     ) -> Result<TrialStart, CampaignError> {
         let index = step.index;
         let trial = Trial { index, attempt: self.progress.next_attempt(index) };
         let name = name(&self.prefix, trial);
         report(self.counts(), CampaignEvent::Waiting(trial));
-        let start = at.map_or(Start::Healthy { timeout: self.conduct.healthy_timeout }, Start::At);
-        let hindered = match self.runner.wait(start, &self.settings.gates.advisory).await? {
-            None => self.before_trial(trial, &name).await,
-            hindered => hindered,
+        let (start, hindered) = match after {
+            None => {
+                let start = Start::Healthy { timeout: self.conduct.healthy_timeout };
+                match self.runner.wait(start, &self.settings.gates.advisory).await? {
+                    None => (start, self.before_trial(trial, &name).await),
+                    hindered => (start, hindered),
+                }
+            }
+            Some((heal, pause)) => {
+                // The hook has all of the pause: run before the heal, it would meet the cut before this one, and run at the end of
+                // the pause, it would put the next cut off.
+                self.runner.sleep_until(heal).await?;
+                let start = Start::At(heal + pause.0);
+                match self.before_trial(trial, &name).await {
+                    None => (start, self.runner.wait(start, &self.settings.gates.advisory).await?),
+                    hindered => (start, hindered),
+                }
+            }
         };
         if let Some(reason) = hindered {
             self.dir.not_made(&NotMade {
@@ -362,6 +378,10 @@ impl Measure {
             cut => cut?,
         };
         report(self.counts(), CampaignEvent::Cut(trial, &cut.name));
+        if let Some((_, pause)) = after.filter(|_| !cut.late.is_zero()) {
+            let late = late(trial, cut.late, pause, self.conduct.hooks.before_trial.is_some());
+            report(self.counts(), CampaignEvent::Warning(&late));
+        }
         for warning in &cut.view.warnings {
             report(self.counts(), CampaignEvent::Warning(&warning.text));
         }
@@ -449,6 +469,17 @@ fn failure(record: &RecoveryRecord) -> Option<String> {
         let reason = record.outcome_reason.as_deref().unwrap_or("for no known reason");
         format!("trial {} failed: {reason}", record.trial.unwrap_or_default())
     })
+}
+
+/// The warning of a cut that came later than its cycle says.
+fn late(trial: Trial, late: Duration, pause: Span, has_hook: bool) -> String {
+    let by = injector_core::figures::time(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX));
+    let why =
+        if has_hook { "--before-trial, or the busy host, takes too long" } else { "the host is too busy" };
+    format!(
+        "trial {} is cut {by} later than {pause} after the heal before it: {why} for this cycle",
+        trial.index
+    )
 }
 
 fn request(settings: &Settings, cell: &Cell, trial: Trial) -> PartitionRequest {

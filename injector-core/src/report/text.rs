@@ -248,6 +248,7 @@ pub fn notes(run: &Run) -> Vec<String> {
         ));
     }
     notes.extend(links_apart(run));
+    notes.extend(late_cuts(run));
     if !run.not_made.is_empty() {
         let last = &run.not_made[run.not_made.len() - 1];
         notes.push(format!(
@@ -303,11 +304,39 @@ fn links_apart(run: &Run) -> Vec<String> {
     let lost = count(|t| !t.lost_links.is_empty());
     if lost > 0 {
         notes.push(format!(
-            "In {} a link that had dropped packets did not carry again while it was watched: when the last link carried,              and what came after that, is not known there.",
+            "In {} a link that had dropped packets did not carry again while it was watched: when the last link carried, \
+             and what came after that, is not known there.",
             counted(lost, "decided trial")
         ));
     }
     notes
+}
+
+/// What a cut may be late before it counts as late: the kernel's timers keep it.
+const ON_TIME_NS: u64 = 5_000_000;
+
+/// Cuts of a cycle that came later after the heal before them than the cycle says. The first attempts alone: what was made again
+/// was made by a resumed campaign, after whatever pause.
+fn late_cuts(run: &Run) -> Option<String> {
+    let cycle = run.campaign.settings.cycle?;
+    let late: Vec<Option<u64>> = run
+        .trials
+        .windows(2)
+        .filter(|pair| pair[1].index == pair[0].index + 1 && pair[1].attempt == 1)
+        .filter_map(|pair| {
+            let cut = pair[1].heal_ns?.checked_sub(pair[1].hold_ns?)?;
+            let after = cut.checked_sub(pair[0].heal_ns?)?;
+            Some(after.checked_sub(cycle.as_nanos()).filter(|&late| late > ON_TIME_NS))
+        })
+        .collect();
+    let latest = late.iter().flatten().max()?;
+    Some(format!(
+        "{} of {} came more than {cycle} after the heal before, the latest by {}: --before-trial took longer than the \
+         cycle, or the host was too busy.",
+        late.iter().flatten().count(),
+        counted(late.len() as u64, "cut"),
+        time(*latest)
+    ))
 }
 
 /// Recoveries that show nothing of a recovery.

@@ -431,7 +431,7 @@ pub struct Measure {
     /// Back to back: cut again this long after each heal, whatever the state; records that this closes are censored
     #[arg(long, value_name = "TIME", conflicts_with = "cooldown")]
     pub cycle: Option<Span>,
-    /// Run a command before each cut; if it fails, that trial is not made
+    /// Run a command before each cut, with --cycle from the heal on; if it fails, that trial is not made
     #[arg(long, value_name = "CMD")]
     pub before_trial: Option<String>,
     /// Run a command after each record

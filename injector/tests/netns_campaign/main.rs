@@ -233,6 +233,26 @@ fn back_to_back_cycles_close_the_records_before_them() {
     assert!((SECOND * 8 / 10..3 * SECOND).contains(&healed), "{healed}");
 }
 
+/// The hook has the time between a heal and the next cut; only one that takes longer puts the cut off, and that is said.
+#[test]
+#[needs(root, minutes = 1, example = "quorum")]
+fn a_hook_does_not_put_off_the_cuts_of_a_cycle() {
+    let lab = Lab::up(&Setup { observe: "2s", ..Setup::default() });
+    let pause = || {
+        let records = lab.records();
+        records[1].cut.unwrap().begin_ns.since(records[0].heal.unwrap().end_ns).unwrap()
+    };
+    let campaign = ["isolate", "n1", "--hold", "1s", "--trials", "2"];
+    let (_, said) = lab.measure(&[&campaign[..], &["--cycle", "3s", "--before-trial", "sleep 1.6"]].concat());
+    assert!((3 * SECOND..4 * SECOND).contains(&pause()), "{}: {said}", pause());
+    std::fs::remove_dir_all(lab.path("run")).unwrap();
+    let (_, said) =
+        lab.measure(&[&campaign[..], &["--cycle", "500ms", "--before-trial", "sleep 1.6"]].concat());
+    assert!(pause() >= 16 * SECOND / 10, "{}", pause());
+    assert!(said.contains("later than 500ms after the heal before it: --before-trial"), "{said}");
+    assert!(said.contains("1 of 1 cut came more than 500ms after the heal before"), "{said}");
+}
+
 /// Two trials are open at once, and the next cut is set ahead, when the campaign dies.
 #[test]
 #[needs(root, alone, example = "quorum")]
