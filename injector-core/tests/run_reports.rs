@@ -6,8 +6,8 @@ mod synthetic;
 use std::fs;
 use std::path::Path;
 
-use injector_core::api::{Coverage, CoverageState, Outcome, RecoveryRecord};
-use injector_core::clock::{Span, WallNs};
+use injector_core::api::{ClusterOutage, Coverage, CoverageState, FailOver, Outage, Outcome, RecoveryRecord};
+use injector_core::clock::{MonoNs, Span, TimeRange, WallNs};
 use injector_core::model::Shape;
 use injector_core::report::{CompareOptions, IndexOptions, ReportOptions, compare, index, report};
 use injector_core::run::dir::{Campaign, NotMade, RunDir, StopWhen};
@@ -111,6 +111,17 @@ fn cuts_that_nobody_felt_are_told() {
     }
     let text = report(folder.path(), &ReportOptions::default()).unwrap().text;
     assert!(text.contains("2 recovered trials are of cuts that no required endpoint felt"), "{text}");
+    // Served through the cut, and lost by the heal: that took its time.
+    let lost = folder.path().join("lost");
+    write_with(&lost, &campaign(3), &[1, 2, 3].map(|after| Plant::recovered(after * SECOND)), |_, record| {
+        for endpoint in &mut record.endpoints {
+            endpoint.impaired = Some(false);
+        }
+    });
+    let found = report(&lost, &ReportOptions::default()).unwrap();
+    assert!(!found.text.contains("endpoint felt"), "{}", found.text);
+    let unfelt = found.json["summary"]["endpoints"].as_array().unwrap().iter();
+    assert!(unfelt.clone().count() == 6 && unfelt.clone().all(|endpoint| endpoint["not_impaired"] == 0));
     let felt = folder.path().join("felt");
     write(&felt, &campaign(3), &[1, 2, 3].map(|after| Plant::recovered(after * SECOND)), false);
     let text = report(&felt, &ReportOptions::default()).unwrap().text;
@@ -341,6 +352,87 @@ fn one_cut_by_two_names_is_one_stratum() {
     assert!(made.text.contains("The host starved the instrument in"), "{}", made.text);
 }
 
+/// Of three peers, `isolate n1,n2` and a drawn `isolate n3` are one cut. Figures must not mix who is cut off by which words.
+#[test]
+fn one_cut_in_other_words_has_one_name_and_the_same_sides() {
+    let folder = tempfile::tempdir().unwrap();
+    let outage = |out_for: u64, record: &RecoveryRecord| {
+        let (cut, heal) = (record.cut.unwrap().end_ns, record.heal.unwrap().end_ns);
+        let hold = heal.0 - cut.0;
+        Outage {
+            served_within_ns: SECOND,
+            windows: (out_for > 0)
+                .then(|| TimeRange { from_ns: cut, until_ns: Some(MonoNs(cut.0 + out_for)) })
+                .into_iter()
+                .collect(),
+            sum_ns: Some(out_for),
+            longest_ns: Some(out_for).filter(|&ns| ns > 0),
+            before_heal_ns: Some(out_for.min(hold)),
+            after_heal_ns: out_for.saturating_sub(hold),
+            open: false,
+            fail_over: Some(if out_for > 0 { FailOver::NotBack } else { FailOver::NeverOut }),
+            fail_over_ns: None,
+            lost_by_heal_ns: (out_for == 0).then_some(0),
+            tolerated: 0,
+            stall_ns: None,
+            unseen: false,
+        }
+    };
+    for (first, second, label, cut_off, rest) in [
+        (&["n3"][..], &["n1", "n2"][..], "isolate n3", 8, 16),
+        (&["n1", "n2"], &["n3"], "isolate n1,n2", 16, 8),
+    ] {
+        let run = folder.path().join(label.replace(' ', "-"));
+        let plants = vec![Plant { isolated: "n3", ..Plant::recovered(SECOND) }; 8];
+        write_with(&run, &campaign(8), &plants, |trial, record| {
+            let words = if trial % 2 == 0 { first } else { second };
+            record.shape.resolved = Some(Shape::Isolate(words.iter().map(|&peer| peer.into()).collect()));
+            // The slowest trial, which the panel has on top, is one of the second words.
+            let out_for = if trial == 3 { 7 * SECOND } else { 6 * SECOND };
+            let outages = record.endpoints.iter().map(|endpoint| {
+                outage(if endpoint.peer.as_deref() == Some("n3") { out_for } else { 0 }, record)
+            });
+            let outages: Vec<Outage> = outages.collect();
+            for (endpoint, outage) in record.endpoints.iter_mut().zip(outages) {
+                endpoint.outage = Some(outage);
+            }
+            record.outage = Some(vec![ClusterOutage {
+                name: "ingress".to_owned(),
+                endpoints: 3,
+                without_data: 0,
+                some: Vec::new(),
+                all: Some(Vec::new()),
+                some_ns: out_for,
+                some_after_heal_ns: SECOND,
+                all_ns: Some(0),
+                share_ns: Some(out_for / 3),
+                open: false,
+            }]);
+        });
+        let page = run.join("page.html");
+        let options = ReportOptions { html: Some(page.clone()), ..ReportOptions::default() };
+        let found = report(&run, &options).unwrap();
+        let summary = &found.json["summary"];
+        let rows = summary["outages"].as_array().unwrap();
+        assert_eq!((rows.len(), &rows[0]["shape"], &rows[0]["trials"]), (1, &label.into(), &8.into()));
+        assert_eq!(summary["by_resolved"][0]["shape"], label);
+        // n3 is out in each trial, n1 and n2 never: by either name the sides are one or the other.
+        assert_eq!(rows[0]["cut_off"]["n"], cut_off);
+        let never_out = &rows[0]["rest_fail_over"]["never_out"];
+        let not_back = &rows[0]["rest_fail_over"]["not_back"];
+        let all_out = label == "isolate n1,n2";
+        assert_eq!(
+            (never_out, not_back),
+            (&(if all_out { 0 } else { rest }).into(), &(if all_out { rest } else { 0 }).into())
+        );
+        assert_eq!(rows[0]["cut_off"]["p50_ns"], if all_out { 0 } else { 6 * SECOND });
+        // The panel finds its figures.
+        let page = fs::read_to_string(&page).unwrap();
+        let panel = format!("<figcaption><b>{label}, 8 trials</b><span>ingress: all out ");
+        assert!(page.contains(&panel), "{label}");
+    }
+}
+
 /// 3 of 100 are within the rate that is allowed, and 100 trials are still to be made.
 #[test]
 fn trials_do_not_fail_where_the_verdict_is_undecided() {
@@ -394,6 +486,36 @@ fn a_campaign_without_a_proved_cut_is_undecided_even_without_a_gate() {
     let verdict = report(folder.path(), &ReportOptions::default()).unwrap().verdict;
     assert_eq!(verdict.exit_code, 2);
     assert!(verdict.sentence.starts_with("In none of 2 trials was the cut proved"), "{}", verdict.sentence);
+}
+
+/// The phases and what links do not explain of them are of the same trials.
+#[test]
+fn phases_and_the_share_after_the_links_are_of_decided_trials() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut planted = vec![Plant::recovered(SECOND); 3];
+    planted.extend(vec![Plant { outcome: Outcome::Unknown, ..Plant::recovered(4 * SECOND) }; 5]);
+    planted.push(Plant { outcome: Outcome::HarnessFailed, ..Plant::recovered(4 * SECOND) });
+    write(folder.path(), &campaign(9), &planted, false);
+    let text = report(folder.path(), &ReportOptions::default()).unwrap().text;
+    assert!(text.contains("at the median of 3 decided trials:"), "{text}");
+    let phase = text.lines().find(|line| line.trim_start().starts_with("return ")).unwrap();
+    assert_eq!(phase.split_whitespace().nth(1), Some("3"), "{phase}");
+}
+
+/// The planted cuts begin 55 s after the heal before them.
+#[test]
+fn cuts_that_a_cycle_made_late_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let text_of = |name: &str, cycle: u64| {
+        let mut settings = campaign(4);
+        settings.settings.cycle = Some(Span::millis(cycle));
+        let run = folder.path().join(name);
+        write(&run, &settings, &[1; 4].map(|after| Plant::recovered(after * SECOND)), false);
+        report(&run, &ReportOptions::default()).unwrap().text
+    };
+    let late = "3 of 3 cuts came more than 54s 800ms after the heal before, the latest by 200 ms";
+    assert!(text_of("late", 54_800).contains(late), "{}", text_of("late-shown", 54_800));
+    assert!(!text_of("in-time", 55_000).contains("cuts came more than"));
 }
 
 #[test]
