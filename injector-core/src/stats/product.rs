@@ -22,41 +22,20 @@ pub(super) struct AtTime {
 /// The limits of the time by which all but a share `level` had their event, each missed with probability `miss` at most.
 /// They are times of events; `None` where no event is a limit.
 pub(super) fn limits(n: usize, times: &[AtTime], level: f64, miss: f64) -> [Option<u64>; 2] {
-    // How likely it is that at most `level` survive a time, reckoned in favour of many deaths and of few.
-    let (mut upper, mut product) = (None, Product::default());
-    let mut lower = if product.and(n, 1).at_most(level) >= miss { Found::Before } else { Found::Not };
-    let mut event = None;
-    for at in times {
+    let (mut product, mut event) = (Product::default(), None);
+    // From each of these times on: the survival, reckoned in favour of few events, and the last event until then.
+    let mut known = vec![(product, n, event)];
+    known.extend(times.iter().map(|at| {
         if at.events > 0 {
-            event = Some(at.time_ns);
             product = product.and(at.at_risk + 1 - at.events, at.events);
-            if upper.is_none() && product.at_most(level) >= 1.0 - miss {
-                upper = event;
-            }
+            event = Some(at.time_ns);
         }
-        if lower == Found::Not && product.and(at.left, 1).at_most(level) >= miss {
-            lower = event.map_or(Found::Before, Found::At);
-        }
-        if upper.is_some() && lower != Found::Not {
-            break;
-        }
-    }
-    let lower = match lower {
-        Found::At(time_ns) => Some(time_ns),
-        Found::Before | Found::Not => None,
-    };
-    [lower, upper]
-}
-
-/// Where a lower limit lies.
-#[derive(Clone, Copy, PartialEq)]
-enum Found {
-    /// Not found yet.
-    Not,
-    /// Before the first event: no event is a limit.
-    Before,
-    /// At an event.
-    At(u64),
+        (product, at.left, event)
+    }));
+    // In favour of many events, the next trial has its own at once. Survival only falls, so that halving finds both limits.
+    let lower = known.partition_point(|(product, left, _)| product.and(*left, 1).at_most(level) < miss);
+    let upper = known.partition_point(|(product, ..)| product.at_most(level) < 1.0 - miss);
+    [lower, upper].map(|at| known.get(at).and_then(|(.., event)| *event))
 }
 
 /// The product of independent beta variables, by its first two moments. For those of consecutive order statistics, which have

@@ -42,7 +42,7 @@ pub struct Figures {
     pub survival_at_deadline_ci95: Option<[f64; 2]>,
     /// The median.
     pub p50_ns: Option<u64>,
-    /// Its 95 % interval, an end that is not reached is `null`.
+    /// Its 95 % interval; an end that is not reached, or that too few trials have the coverage for, is `null`.
     pub p50_ci95_ns: [Option<u64>; 2],
     /// The 90 % quantile.
     pub p90_ns: Option<u64>,

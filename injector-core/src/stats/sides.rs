@@ -8,6 +8,9 @@ use crate::model::Shape;
 /// The peers that the cut separates from the rest; `None` for shapes without sides (rings, one-way cuts, halves of one
 /// size that are not named).
 ///
+/// Of the same links, another shape's words may cut the other side off; figures of several trials take the words of one
+/// ([`super::cuts`]).
+///
 /// Two peers are on one side if they reach each other over peers with no cut link between them. The largest side is
 /// the rest.
 pub fn cut_off(record: &RecoveryRecord) -> Option<BTreeSet<String>> {
