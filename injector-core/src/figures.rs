@@ -78,10 +78,12 @@ impl Bound {
     fn rounded(self, value: f64, per_unit: f64) -> f64 {
         // A figure that is exact in decimals is not moved by what binary digits make of it.
         let parts = value * per_unit;
-        (match self {
+        let whole = match self {
             Self::Lower => (parts + 1e-7).floor(),
             Self::Upper => (parts - 1e-7).ceil(),
-        }) / per_unit
+        };
+        // Adding 0 makes −0 a 0.
+        whole / per_unit + 0.0
     }
 }
 
@@ -196,6 +198,7 @@ mod tests {
         assert_eq!(percents(Some([0.0126, 0.9751])), "1.2 to 97.6 %");
         assert_eq!(percents(Some([0.005_04, 0.975])), "0.50 to 97.5 %");
         assert_eq!(percents(Some([0.0, 1.0])), "0.0 to 100.0 %");
+        assert_eq!(percents(Some([0.0, 0.0])), "0.0 to 0.0 %");
         assert_eq!((lower.percent(0.003), upper.percent(0.003)), ("0.30 %".to_owned(), "0.30 %".to_owned()));
         assert_eq!(
             (lower.points(-0.0304), upper.points(0.0304)),
