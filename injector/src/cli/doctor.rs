@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::{Common, Doctor as Args};
 use super::failure::{Exit, Failure};
@@ -42,7 +42,7 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let outside = Outside { secrets, containers, refused };
     let what = if args.clean { Sweep::Remove } else { Sweep::Report };
     let findings = doctor::examine(config.as_ref(), outside, what).await;
-    show(common, &findings, || describe(&findings, args.config.as_deref()))?;
+    show(common, &findings, || describe(&findings, args.config().map(PathBuf::as_path)))?;
     Ok(if findings.prevents() { Exit::NOT_RECOVERED } else { Exit::OK })
 }
 
