@@ -327,8 +327,8 @@ mod tests {
         let stored = Cell { traffic: one_way.clone(), ..Cell::new(shape(), Span::secs(2)) };
         let begun = CampaignSpec { cells: vec![stored.clone()], ..CampaignSpec::default() };
         let resumed = |spec: CampaignSpec| spec.over(begun.clone()).definite().cells;
-        assert_eq!(resumed(given(None, GivenTraffic::default())), [stored.clone()]);
-        assert_eq!(resumed(CampaignSpec::default()), [stored.clone()]);
+        assert_eq!(resumed(given(None, GivenTraffic::default())), std::slice::from_ref(&stored));
+        assert_eq!(resumed(CampaignSpec::default()), std::slice::from_ref(&stored));
         // What is given is compared, the usual value too.
         let hold = resumed(given(Some(HOLD), GivenTraffic::default()));
         assert_eq!(hold, [Cell { hold: HOLD, ..stored.clone() }]);

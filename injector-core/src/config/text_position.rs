@@ -33,14 +33,12 @@ pub(super) fn second_document(text: &str) -> Option<TextPosition> {
 /// on the line after, or call the beginning of a block its place.
 pub(super) fn tab_before(text: &str, stumbled: TextPosition) -> Option<TextPosition> {
     let first = stumbled.line.saturating_sub(1).max(1);
-    let lines = text.lines().enumerate().skip(first - 1).take(stumbled.line + 2 - first);
-    lines
-        .filter_map(|(at, line)| {
-            let indentation = line.chars().take_while(|c| c.is_whitespace());
-            let column = indentation.enumerate().find(|(_, c)| *c == '\t')?.0 + 1;
-            (!line.trim().is_empty()).then_some(TextPosition { line: at + 1, column })
-        })
-        .next()
+    let mut lines = text.lines().enumerate().skip(first - 1).take(stumbled.line + 2 - first);
+    lines.find_map(|(at, line)| {
+        let indentation = line.chars().take_while(|c| c.is_whitespace());
+        let column = indentation.enumerate().find(|(_, c)| *c == '\t')?.0 + 1;
+        (!line.trim().is_empty()).then_some(TextPosition { line: at + 1, column })
+    })
 }
 
 /// How deep lists and mappings may be in each other; a config or a campaign needs less than ten levels.

@@ -87,7 +87,7 @@ pub struct OutageFigures {
 
 /// The outages by cut, then by name; strata are in the order of their slowest medians of settled. `cuts` are those of
 /// [`named`](super::cuts::named).
-pub fn by_cut(trials: &[&Trial], cuts: &HashMap<&str, NamedCut<'_>>) -> Vec<OutageFigures> {
+pub(super) fn by_cut(trials: &[&Trial], cuts: &HashMap<&str, NamedCut<'_>>) -> Vec<OutageFigures> {
     let mut rows: Vec<OutageFigures> = strata(trials, Factor::Cut)
         .into_iter()
         .flat_map(|stratum| {
@@ -180,6 +180,7 @@ fn fail_overs(found: &[(&Trial, &EndpointTimes, &Outage)]) -> FailOvers {
 #[cfg(test)]
 mod tests {
     use super::super::compare::{MARGIN, compare};
+    use super::super::cuts::named;
     use super::super::survival::End;
     use super::*;
     use crate::api::{EndpointRecord, Outcome, RecoveryRecord};
@@ -230,7 +231,7 @@ mod tests {
     fn what_an_endpoint_without_data_may_add_is_a_lower_bound() {
         let after = |change: &dyn Fn(&mut RecoveryRecord)| {
             let trial = trial(300, change);
-            let row = &by_cut(&[&trial])[0];
+            let row = &of_cuts(&[&trial])[0];
             (row.some_after_heal.censored, row.some_after_heal.max_ns, row.some_after_heal.max_at_least_ns)
         };
         let (exact, bound) = ((0, Some(300_000_000), None), (1, None, Some(300_000_000)));
@@ -255,6 +256,10 @@ mod tests {
         );
     }
 
+    fn of_cuts(trials: &[&Trial]) -> Vec<OutageFigures> {
+        by_cut(trials, &named(trials.iter().copied()))
+    }
+
     /// Another cut ended the watch between two windows.
     #[test]
     fn a_watch_that_ended_before_all_had_settled_gives_lower_bounds() {
@@ -265,12 +270,12 @@ mod tests {
                 endpoint.settled_ns = None;
             }
         });
-        let row = &by_cut(&[&cut_short])[0];
+        let row = &of_cuts(&[&cut_short])[0];
         assert_eq!((row.some_after_heal.censored, row.all_out.censored, row.share.censored), (1, 1, 1));
         assert_eq!(row.never_out, 0, "they may yet go out");
         assert_eq!(cut_short.total_outage(), Some(Observation::censored(0)));
         let whole = trial(300, |_| ());
-        assert_eq!(by_cut(&[&whole])[0].never_out, 2);
+        assert_eq!(of_cuts(&[&whole])[0].never_out, 2);
         assert_eq!(whole.total_outage(), Some(Observation::event(0)));
     }
 
