@@ -128,6 +128,68 @@ fn cuts_that_nobody_felt_are_told() {
     assert!(!text.contains("endpoint felt"), "{text}");
 }
 
+/// The second trial knows all outages, the first one none of its endpoints'.
+#[test]
+fn a_lower_bound_is_marked_in_every_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let mut run = RunDir::create(&path, &campaign(2)).unwrap();
+    for trial in 0..2 {
+        let mut record = record(trial, &Plant::recovered(SECOND));
+        let is_known = trial == 1;
+        record.outage = Some(vec![ClusterOutage {
+            name: "ingress".to_owned(),
+            endpoints: 3,
+            without_data: if is_known { 0 } else { 3 },
+            some: Vec::new(),
+            all: is_known.then(Vec::new),
+            some_ns: 0,
+            some_after_heal_ns: 0,
+            all_ns: is_known.then_some(0),
+            share_ns: is_known.then_some(0),
+            open: false,
+        }]);
+        if is_known {
+            for endpoint in &mut record.endpoints {
+                endpoint.outage = Some(served());
+            }
+        }
+        run.append(&record).unwrap();
+    }
+    let file = |end: &str| folder.path().join(format!("report.{end}"));
+    let options =
+        ReportOptions { junit: Some(file("xml")), csv: Some(file("csv")), ..ReportOptions::default() };
+    report(&path, &options).unwrap();
+    let csv = fs::read_to_string(file("csv")).unwrap();
+    let head: Vec<&str> = csv.lines().next().unwrap().split(',').collect();
+    for column in ["ingress some_out_at_least", "ingress some_out_after_heal_at_least"] {
+        let at = head.iter().position(|head| *head == column).unwrap();
+        let cells: Vec<&str> = csv.lines().skip(1).map(|row| row.split(',').nth(at).unwrap()).collect();
+        assert_eq!(cells, ["true", "false"], "{column}");
+    }
+    let xml = fs::read_to_string(file("xml")).unwrap();
+    assert!(xml.contains("some out after the heal at least 0, "), "{xml}");
+    assert!(xml.contains("some out after the heal 0, "), "{xml}");
+}
+
+fn served() -> Outage {
+    Outage {
+        served_within_ns: SECOND,
+        windows: Vec::new(),
+        sum_ns: Some(0),
+        longest_ns: None,
+        before_heal_ns: Some(0),
+        after_heal_ns: 0,
+        open: false,
+        fail_over: Some(FailOver::NeverOut),
+        fail_over_ns: None,
+        lost_by_heal_ns: Some(0),
+        tolerated: 0,
+        stall_ns: None,
+        unseen: false,
+    }
+}
+
 /// Each form of the report has the time from heal to settled, says so, and has no ready after it.
 #[test]
 fn a_cut_that_nobody_felt_is_settled_at_the_heal_in_every_form() {

@@ -290,9 +290,8 @@ pub fn notes(run: &Run) -> Vec<String> {
 
 /// What the phases leave out: links that carried again only after settled, or not at all.
 fn links_apart(run: &Run) -> Vec<String> {
-    let decided =
-        |trial: &&Trial| matches!(trial.cluster.outcome, Outcome::Recovered | Outcome::NotRecovered);
-    let count = |is: fn(&Trial) -> bool| run.trials.iter().filter(decided).filter(|t| is(t)).count() as u64;
+    let decided = || run.trials.iter().filter(|trial| trial.cluster.is_decided());
+    let count = |is: fn(&Trial) -> bool| decided().filter(|trial| is(trial)).count() as u64;
     // Where all were in service throughout, nothing waited for a link.
     let late = count(|t| t.cluster.settled_ns > Some(0) && !t.late_links.is_empty());
     let mut notes = Vec::new();
