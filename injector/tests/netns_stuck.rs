@@ -105,6 +105,8 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     let lab = Lab::switched(2);
     let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
     let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
+    // A cut does not wait where the hooks were read within the last second.
+    std::thread::sleep(Duration::from_millis(1500));
     let stopped = StoppedThread::of(&daemon, &n1);
 
     let asked = Instant::now();
@@ -163,6 +165,37 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     drop(stopped);
     assert!(lab.reaches_soon(1, 2), "its programs ended with it");
+}
+
+/// Where interfaces come and go by the dozen, the kernel holds up whoever reads hooks for hundreds of milliseconds.
+#[test]
+#[needs(root)]
+fn a_cut_does_not_wait_long_for_hooks_that_were_read_a_moment_ago() {
+    let lab = Lab::switched(3);
+    let n1 = lab.netns("n1");
+    let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
+    let (took, view) = until("a cut is answered soon, and says how old the last reading is", || {
+        // While something is cut, hooks are read ten times a second.
+        daemon.cli("partition isolate n3 --name held --for 60s");
+        let stopped = StoppedThread::of(&daemon, &n1);
+        let asked = Instant::now();
+        let view = daemon.cli("partition isolate n1 --name p --for 60s");
+        let took = asked.elapsed();
+        let shown = daemon.attachment(&n1, "eth0");
+        let is_cut = !lab.reaches(1, 2);
+        drop(stopped);
+        daemon.cli("heal --all");
+        assert!(is_cut, "{view}");
+        let is_old = view["warnings"][0]["text"].as_str().is_some_and(|text| text.contains("were last read"));
+        let is_shown = shown["why"].as_str().unwrap().contains("its hooks were last read");
+        // Without an answer the daemon would wait for 750 ms.
+        (is_old && is_shown && took < Duration::from_millis(600)).then_some((took, view))
+    });
+    println!("answered after {took:?}: {}", view["warnings"][0]["text"]);
+    until("the hooks are read again", || {
+        let shown = daemon.attachment(&n1, "eth0");
+        (!shown["why"].as_str().unwrap().contains("were last read")).then_some(())
+    });
 }
 
 /// That a namespace does not answer says nothing of what is in it: where interfaces come and go by the dozen, the kernel holds

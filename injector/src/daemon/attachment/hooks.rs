@@ -3,12 +3,12 @@
 
 use injector_core::config::shown;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::time::Duration;
-
-use futures_util::future::join_all;
 
 use super::check::NO_ANSWER;
 use super::entry::{Bypass, Entry};
+use super::hook_answers::HooksAnswer;
 use super::hook_reading::{HookScope, HooksFound, Read, Wanted};
 use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
@@ -24,7 +24,7 @@ use injector_core::metrics::InterfaceHook;
 
 impl Interfaces {
     /// The hooks to read, by namespace.
-    fn hooks_wanted(&self) -> BTreeMap<Option<Netns>, Wanted> {
+    pub(super) fn hooks_wanted(&self) -> BTreeMap<Option<Netns>, Wanted> {
         let mut groups: BTreeMap<Option<Netns>, Wanted> = BTreeMap::new();
         for entry in &self.entries {
             let Some(attachment) = &entry.attachment else { continue };
@@ -120,6 +120,7 @@ impl Interfaces {
         if !is_current || !self.hooks_asked.remove(&netns.cloned()) {
             return Vec::new();
         }
+        self.hooks_overdue.remove(&netns.cloned());
         let cost = found.cost;
         let begun = MonoNs::now();
         let reported = self.take_hooks(netns, found).await;
@@ -138,6 +139,9 @@ impl Interfaces {
         found: HooksFound,
     ) -> Result<Vec<(String, String)>, String> {
         let Read { states, foreign } = found.read?;
+        if let Some(identity) = self.workers.identity(netns) {
+            self.hooks_read.insert(netns.cloned(), (identity, found.at));
+        }
         let are_others_known = foreign.is_some();
         if let Some(foreign) = foreign {
             let here = self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns);
@@ -165,6 +169,7 @@ impl Interfaces {
         Ok(changes)
     }
 
+<<<<<<< HEAD
     /// Reads the hooks of all namespaces at once and waits for the answers.
     async fn read_hooks(&self) -> Vec<(Option<Netns>, Result<HooksFound, String>)> {
         let asked = self.hooks_wanted().into_iter().map(async |(netns, wanted)| {
@@ -194,26 +199,29 @@ impl Interfaces {
         found
     }
 
+=======
+>>>>>>> 75bd8319 (Let cuts and statuses wait at most 40 ms for hooks that were read within the last second)
     /// Takes in what is on the hooks now; what changed, for the timeline, and what makes a cut doubtful that begins now.
     pub async fn confirm(&mut self) -> (Vec<(String, String)>, Vec<Warning>) {
         let mut changes = Vec::new();
         let mut warnings = Vec::new();
-        for (netns, found) in self.read_hooks().await {
-            let taken = match found {
-                Ok(found) => self.take_hooks(netns.as_ref(), found).await,
-                Err(error) => Err(error),
+        for (netns, answer) in self.read_hooks().await {
+            let why = match answer {
+                HooksAnswer::Read(found) => match self.take_hooks(netns.as_ref(), found).await {
+                    Ok(news) => {
+                        changes.extend(news);
+                        continue;
+                    }
+                    Err(error) => format!("could not be read: {error}"),
+                },
+                HooksAnswer::Old(age) => format!("were last read {} ms before", age.as_millis()),
+                HooksAnswer::None(error) => format!("could not be read: {error}"),
             };
-            match taken {
-                Ok(news) => changes.extend(news),
-                Err(error) => {
-                    let place = netns
-                        .map_or_else(|| "the daemon's own namespace".to_owned(), |netns| netns.to_string());
-                    let text = format!(
-                        "the hooks in {place} could not be read: {error}; a program that runs before ours there would bypass it"
-                    );
-                    warnings.push(Warning::new(WarningCode::HookUnreadable, place, text));
-                }
-            }
+            let place =
+                netns.map_or_else(|| "the daemon's own namespace".to_owned(), |netns| netns.to_string());
+            let text =
+                format!("the hooks in {place} {why}; a program that runs before ours there would bypass it");
+            warnings.push(Warning::new(WarningCode::HookUnreadable, place, text));
         }
         let bypassed = self.entries.iter().filter_map(|entry| {
             let bypass = entry.bypasses.last().filter(|bypass| bypass.time.until_ns.is_none())?;
@@ -305,10 +313,22 @@ impl Interfaces {
     }
 
     /// The attachments, as `status` shows them.
-    pub async fn views(&self) -> Vec<AttachmentView> {
+    pub async fn views(&mut self) -> Vec<AttachmentView> {
         let mut states: BTreeMap<u32, Result<HookState, String>> = BTreeMap::new();
-        for (netns, found) in self.read_hooks().await {
-            let read = found.and_then(|found| Ok((found.asked, found.read?.states)));
+        let mut ages: BTreeMap<u32, Duration> = BTreeMap::new();
+        for (netns, answer) in self.read_hooks().await {
+            let of_space = self.entries.iter().filter(|entry| entry.interface.netns == netns);
+            let read = match answer {
+                HooksAnswer::Read(HooksFound { asked, read, .. }) => read.map(|read| (asked, read.states)),
+                HooksAnswer::Old(age) => {
+                    for entry in of_space {
+                        states.extend(entry.last_state.clone().map(|state| (entry.id, Ok(state))));
+                        ages.insert(entry.id, age);
+                    }
+                    continue;
+                }
+                HooksAnswer::None(error) => Err(error),
+            };
             match read {
                 Ok((asked, read)) => states.extend(
                     asked
@@ -317,7 +337,6 @@ impl Interfaces {
                         .map(|((id, _), state)| (id, state.ok_or_else(|| "it is gone".to_owned()))),
                 ),
                 Err(error) => {
-                    let of_space = self.entries.iter().filter(|entry| entry.interface.netns == netns);
                     let error = format!("its hooks could not be read: {error}");
                     states.extend(of_space.map(|entry| (entry.id, Err(error.clone()))));
                 }
@@ -328,7 +347,11 @@ impl Interfaces {
         let names = self.names_of(wanted).await;
         let view = |entry: &Entry| {
             let state = states.remove(&entry.id).filter(|_| entry.attachment.is_some());
-            view(entry, state, &names)
+            let mut view = view(entry, state, &names);
+            if let Some(age) = ages.get(&entry.id).filter(|_| entry.attachment.is_some()) {
+                let _ = write!(view.why, "; its hooks were last read {} ms before", age.as_millis());
+            }
+            view
         };
         self.entries.iter().map(view).collect()
     }

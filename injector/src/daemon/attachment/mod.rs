@@ -8,6 +8,7 @@ mod entry;
 mod event;
 mod following;
 mod given_up;
+mod hook_answers;
 mod hook_reading;
 mod hooks;
 mod link_coverage;
@@ -109,6 +110,10 @@ pub struct Interfaces {
     cleaning: BTreeMap<Option<Netns>, Worker>,
     /// and those that have yet to say what is on the hooks.
     hooks_asked: BTreeSet<Option<Netns>>,
+    /// Of these, the namespaces in which a cut or a status has waited for them in vain,
+    hooks_overdue: BTreeSet<Option<Netns>>,
+    /// and when they were last read, by the namespace that the name led to.
+    hooks_read: BTreeMap<Option<Netns>, (Identity, MonoNs)>,
     /// How long the last reading of a namespace's hooks took.
     hooks_cost: std::time::Duration,
     /// The doubts that a warning was logged for.
@@ -249,6 +254,8 @@ impl Interfaces {
             links_asked: BTreeMap::new(),
             cleaning: BTreeMap::new(),
             hooks_asked: BTreeSet::new(),
+            hooks_overdue: BTreeSet::new(),
+            hooks_read: BTreeMap::new(),
             hooks_cost: std::time::Duration::ZERO,
             doubts: BTreeSet::new(),
             workers,

@@ -49,6 +49,7 @@ impl Interfaces {
         self.subscribed.remove(&netns);
         self.links_asked.remove(&netns);
         self.hooks_asked.remove(&netns);
+        self.hooks_overdue.remove(&netns);
         self.cleaning.remove(&netns);
     }
 

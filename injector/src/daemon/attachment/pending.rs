@@ -21,6 +21,11 @@ impl PendingAnswer {
     pub fn answer(mut self, answer: InterfaceEvent) {
         self.answer = Some(answer);
     }
+
+    /// Does not answer: somebody has the answer already.
+    pub fn withdraw(mut self) {
+        self.answer = None;
+    }
 }
 
 impl Drop for PendingAnswer {
