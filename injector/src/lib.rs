@@ -23,5 +23,6 @@ pub mod packet_socket;
 pub mod probe;
 pub mod rights;
 pub mod server;
+pub mod stack;
 pub mod terminal;
 pub mod turn;

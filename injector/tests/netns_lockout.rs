@@ -46,6 +46,8 @@ fn members_that_hold_all_they_can_keep_nobody_from_healing() {
     assert!(answer.starts_with("HTTP/1.1 200"), "one member alone keeps another out: {answer}");
     let second = hold_streams(socket, ANOTHER);
     println!("held by two members: {} and {}", first.len(), second.len());
+    let (answer, _) = call(socket, A_THIRD, "GET", "/v1/status");
+    assert!(answer.starts_with("HTTP/1.1 200"), "two members keep a third one out: {answer}");
 
     // Heads that never end, in the places that are kept for heals.
     let mut heads: Vec<UnixStream> = Vec::new();

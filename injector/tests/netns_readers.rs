@@ -172,13 +172,20 @@ fn one_member_leaves_slots_to_others_and_all_leave_some_to_root() {
     let daemon = Daemon::start(&lab, "d", &config);
     let socket = daemon.socket();
     let (first, refusal) = cut_all(socket, MEMBER);
-    assert_eq!(first, 16);
-    assert!(refusal.contains("uid 65534 holds 16 partitions"), "{refusal}");
+    // Each has half of the 28 that the others leave.
+    assert_eq!(first, 14);
+    assert!(refusal.contains("uid 65534 holds 14 partitions"), "{refusal}");
     let (second, refusal) = cut_all(socket, ANOTHER);
-    assert_eq!(second, 12);
-    assert!(refusal.contains("the last 4 are kept for root"), "{refusal}");
-    let (third, _) = cut_all(socket, A_THIRD);
-    assert_eq!(third, 0);
+    assert_eq!(second, 7);
+    assert!(
+        refusal.contains("uid 65533 holds 7 partitions") && refusal.contains("while others hold 14"),
+        "{refusal}"
+    );
+    let rest = (65529..A_THIRD.uid).rev().map(|uid| User { uid, ..MEMBER });
+    let rest: Vec<(usize, String)> =
+        std::iter::once(A_THIRD).chain(rest).map(|user| cut_all(socket, user)).collect();
+    assert_eq!(rest.iter().map(|(count, _)| *count).collect::<Vec<_>>(), [4, 2, 1, 0]);
+    assert!(rest[3].1.contains("the last 4 are kept for root"), "{}", rest[3].1);
     let (of_root, refusal) = cut_all(socket, ROOT);
     assert_eq!(of_root, 4);
     assert!(refusal.contains("no-free-slot"), "{refusal}");

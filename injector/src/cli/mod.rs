@@ -38,7 +38,9 @@ mod top;
 mod wait;
 mod with;
 
-/// Reads the command line, runs it, and gives the exit code.
+/// Reads the command line, runs it, and gives the exit code. It is a frame of its own: what it keeps on the stack may lie beyond
+/// the limit that its caller has raised.
+#[inline(never)]
 pub fn main() -> ExitCode {
     heed_size_limits();
     let line = match CommandLine::try_parse() {
@@ -56,6 +58,12 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit.0)
         }
     }
+}
+
+/// Says why no command can run, and gives the exit code.
+pub fn refuse(why: &dyn std::error::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "injector: {why}");
+    ExitCode::from(Exit::UNDECIDED.0)
 }
 
 /// Prints help, a version, or what is wrong with the command line: as JSON, if that is asked for, since it could not be parsed.

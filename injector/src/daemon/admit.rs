@@ -20,9 +20,8 @@ use injector_core::model::Link;
 
 /// How many links a refusal names.
 const SHOWN: usize = 4;
-/// How many of the slots one user may hold who is neither root nor the daemon's own,
-const ONE_MEMBER: usize = 16;
-/// and all such users together: root always finds a slot for a cut of its own.
+/// How many of the slots all users together may hold who are neither root nor the daemon's own: root always finds a slot for a
+/// cut of its own. Each of them may hold half of what the others leave, so that the next one finds one, too.
 const ALL_MEMBERS: usize = 28;
 
 impl State {
@@ -39,13 +38,15 @@ impl State {
                 own += usize::from(holder == uid);
             }
         }
-        let what = if own >= ONE_MEMBER {
-            format!("uid {uid} holds {own} partitions, which is the limit for one user")
-        } else if all >= ALL_MEMBERS {
+        let others = all - own;
+        let what = if all >= ALL_MEMBERS {
             format!(
                 "users hold {all} partitions, and the last {} are kept for root",
                 SLOTS as usize - ALL_MEMBERS
             )
+        } else if own >= (ALL_MEMBERS - others).div_ceil(2) {
+            let beside = if others == 0 { String::new() } else { format!(" while others hold {others}") };
+            format!("uid {uid} holds {own} partitions, which is the limit for one user{beside}")
         } else {
             return Ok(());
         };

@@ -1,6 +1,5 @@
 //! Gathers the evidence of a partition from the daemon's state, and makes records, views and events of it.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use injector_common::record::{LinkStamps, counter};
@@ -9,7 +8,7 @@ use super::attachment::LinkCoverage;
 use super::partition::{Experiment, Partition, Pressures, named};
 use super::state::State;
 use injector_core::api::{
-    Coverage, CoverageState, EndpointView, EventKind, First, LinkRecord, PartitionState, PeerView, ProbeView,
+    Coverage, CoverageState, EndpointView, EventKind, First, LinkRecord, PartitionState, PeerView,
     RecoveryRecord, ShapePair, Status, Uncovered,
 };
 use injector_core::clock::MonoNs;
@@ -284,20 +283,6 @@ impl State {
             let name = name.clone();
             self.event(MonoNs::now(), EventKind::First { name, generation, what, subject, stamp_ns });
         }
-    }
-
-    /// Every probe of a partition's evidence, in scheduled order.
-    pub(super) fn probes(&self, partition: &Partition) -> Arc<Vec<ProbeView>> {
-        let Experiment { samples_from, record, probes, .. } = &partition.experiment;
-        if record.is_some() {
-            return Arc::clone(probes);
-        }
-        let mut probes: Vec<ProbeView> = (0..self.config.endpoints.len())
-            .flat_map(|index| self.samples.since(EndpointId(index), samples_from[index]))
-            .map(|sample| ProbeView::new(&self.config.endpoints[sample.endpoint.0].name, sample))
-            .collect();
-        probes.sort_by_key(|probe| probe.scheduled_ns);
-        Arc::new(probes)
     }
 
     pub(super) async fn status(&mut self) -> Status {

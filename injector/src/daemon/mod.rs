@@ -16,6 +16,7 @@ pub mod log;
 mod metrics;
 mod own_ssh;
 mod partition;
+mod probe_list;
 pub mod ready;
 mod reload;
 mod request;

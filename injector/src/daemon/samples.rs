@@ -51,6 +51,18 @@ impl Samples {
         &log.kept[at.min(log.kept.len())..]
     }
 
+    /// The number of the first result of [`Self::since`]: how many of the endpoint came before it since the start.
+    pub fn first_since(&self, endpoint: EndpointId, mark: u64) -> u64 {
+        let log = &self.logs[endpoint.0];
+        mark.clamp(log.gone, log.gone + log.kept.len() as u64)
+    }
+
+    /// An endpoint's result of this number, if it is still kept.
+    pub fn numbered(&self, endpoint: EndpointId, number: u64) -> Option<&Sample> {
+        let log = self.logs.get(endpoint.0)?;
+        log.kept.get(usize::try_from(number.checked_sub(log.gone)?).ok()?)
+    }
+
     /// The last results of an endpoint, at most `count`, ordered by their schedule.
     pub fn last(&self, endpoint: EndpointId, count: usize) -> Vec<&Sample> {
         let kept = &self.logs[endpoint.0].kept;
@@ -107,8 +119,13 @@ mod tests {
             samples.add(sample(at));
         }
         let before = samples.since(EndpointId(0), mark[0]).to_vec();
+        let first = samples.first_since(EndpointId(0), mark[0]);
         samples.trim(std::iter::once(mark.as_slice()));
         assert_eq!(samples.since(EndpointId(0), mark[0]), before);
+        assert_eq!(samples.first_since(EndpointId(0), mark[0]), first);
+        assert_eq!(samples.numbered(EndpointId(0), first), Some(&before[0]));
+        assert_eq!(samples.numbered(EndpointId(0), first - 1), None);
+        assert_eq!(samples.numbered(EndpointId(0), first + before.len() as u64), None);
         assert_eq!(before.len(), 100 + BEFORE as usize);
         assert_eq!(samples.kept(), before.len());
         samples.trim(std::iter::empty());

@@ -20,7 +20,7 @@ use crate::datapath::{Kernel, LeaseWatcher, wire_ids};
 use crate::fault;
 use crate::local::LocalPeers;
 use crate::probe::schedule::Rate;
-use crate::server::command::{Command, EventFeed, Probes};
+use crate::server::command::{Command, EventFeed};
 use injector_core::api::{
     Code, Event, EventKind, HealedBy, PartitionRequest, PartitionState, Problem, RefusedConfig,
 };
@@ -229,9 +229,9 @@ impl State {
                 self.recovery(&name, generation, wait, reply);
             }
             Command::Probes { name, generation, reply } => {
-                let probes = self.find(&name, generation).map(|partition| Probes(self.probes(partition)));
-                let _ = reply.send(probes);
+                let _ = reply.send(self.find(&name, generation).map(|partition| self.probe_list(partition)));
             }
+            Command::ProbesPart { part, reply } => drop(reply.send(self.some_probes(&part))),
             Command::Mark { text, reply } => {
                 let event = self.event(MonoNs::now(), EventKind::Mark { text });
                 let _ = reply.send(Event::clone(&event));

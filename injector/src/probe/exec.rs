@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::failure::{Failure, root_cause};
 use super::fill::Values;
 use super::starter::{self, Asker};
-use crate::descriptors;
+use crate::{descriptors, stack};
 use injector_client::process_group::Group;
 use injector_core::clock::Span;
 use injector_core::config::ExecCommand;
@@ -156,9 +156,12 @@ impl Exec {
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(Stdio::null());
-        if let Some(limit) = descriptors::inherited() {
+        for (of, limit) in
+            [(Resource::Nofile, descriptors::inherited()), (Resource::Stack, stack::inherited())]
+        {
+            let Some(limit) = limit else { continue };
             // SAFETY: one system call between fork and exec, with numbers alone.
-            unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, limit)?)) };
+            unsafe { command.pre_exec(move || Ok(setrlimit(of, limit)?)) };
         }
         Ok(command)
     }

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::stream::{self, Stream, StreamExt as _};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -139,11 +139,7 @@ impl Budget {
         let body = if length <= SMALL {
             Body::from(bytes)
         } else {
-            self.pieces(bytes.into()).ok_or_else(|| {
-                let most = if self.class == Class::Privileged { WAITING_MIB } else { WAITING_OF_USER_MIB };
-                let what = format!("answers of up to {most} MiB to this user wait for their readers");
-                Problem::new(Code::TooBusy, what).remedy("read what was asked for, or try again later")
-            })?
+            self.pieces(bytes.into()).ok_or_else(|| self.full())?
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
@@ -175,16 +171,7 @@ impl Budget {
 
     /// A body that is handed over as it is read, and counted until its last piece was taken.
     fn pieces(&self, bytes: Bytes) -> Option<Body> {
-        let (common, all, own) = match self.class {
-            Class::Privileged => (&self.common.waiting_of_root, WAITING_MIB, WAITING_MIB),
-            Class::Member | Class::Reader => (&self.common.waiting, WAITING_MIB, WAITING_OF_USER_MIB),
-        };
-        // An answer that is larger than a whole budget takes all of that budget.
-        let take = |from: &Arc<Semaphore>, most: usize| {
-            let count = bytes.len().div_ceil(UNIT).min(units(most));
-            Arc::clone(from).try_acquire_many_owned(u32::try_from(count).ok()?).ok()
-        };
-        let permits = (take(&self.share.waiting, own)?, take(common, all)?);
+        let permits = self.room_for(bytes.len())?;
         let pieces = stream::unfold((bytes, permits), |(mut rest, permits)| async move {
             if rest.is_empty() {
                 return None;
@@ -193,6 +180,43 @@ impl Budget {
             Some((Ok::<_, std::convert::Infallible>(piece), (rest, permits)))
         });
         Some(Body::from_stream(pieces))
+    }
+
+    /// A body whose pieces are made as it is read; so many bytes are kept for it until its end, and counted.
+    ///
+    /// # Errors
+    /// Too much waits already.
+    pub fn made_when_read<S>(&self, kept: usize, pieces: S) -> Result<Body, Problem>
+    where
+        S: Stream<Item = Result<Bytes, Problem>> + Send + 'static,
+    {
+        let permits =
+            if kept <= SMALL { None } else { Some(self.room_for(kept).ok_or_else(|| self.full())?) };
+        let pieces = pieces.map(move |piece| {
+            let _permits = &permits;
+            // The client sees a body that is cut short.
+            piece.map_err(|problem| std::io::Error::other(problem.detail))
+        });
+        Ok(Body::from_stream(pieces))
+    }
+
+    /// Room for so many bytes that wait to be read; an answer that is larger than a whole budget takes all of that budget.
+    fn room_for(&self, bytes: usize) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let (common, all, own) = match self.class {
+            Class::Privileged => (&self.common.waiting_of_root, WAITING_MIB, WAITING_MIB),
+            Class::Member | Class::Reader => (&self.common.waiting, WAITING_MIB, WAITING_OF_USER_MIB),
+        };
+        let take = |from: &Arc<Semaphore>, most: usize| {
+            let count = bytes.div_ceil(UNIT).min(units(most));
+            Arc::clone(from).try_acquire_many_owned(u32::try_from(count).ok()?).ok()
+        };
+        Some((take(&self.share.waiting, own)?, take(common, all)?))
+    }
+
+    fn full(&self) -> Problem {
+        let most = if self.class == Class::Privileged { WAITING_MIB } else { WAITING_OF_USER_MIB };
+        let what = format!("answers of up to {most} MiB to this user wait for their readers");
+        Problem::new(Code::TooBusy, what).remedy("read what was asked for, or try again later")
     }
 
     /// The turn to have partitions listed, or a record of many links made: each such answer takes its size in memory before

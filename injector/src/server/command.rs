@@ -12,6 +12,7 @@ use injector_core::api::{
 };
 use injector_core::clock::MonoNs;
 use injector_core::metrics::Reading;
+use injector_core::sample::EndpointId;
 
 /// The id of an API connection, for partitions that it owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,13 +74,42 @@ impl Serialize for Views {
     }
 }
 
-/// The probes of a record, shared for the same reason.
-pub struct Probes(pub Arc<Vec<ProbeView>>);
+/// The probes of a record, in scheduled order.
+pub enum ProbeList {
+    /// Those of a record that is closed, shared for the same reason.
+    Closed(Arc<Vec<ProbeView>>),
+    /// The order of those of an open partition, which are asked for part by part.
+    Open {
+        /// The partition,
+        generation: u32,
+        /// and the config whose endpoints they are of.
+        config_number: u32,
+        /// The number of the first probe of each endpoint.
+        first: Vec<u64>,
+        /// A key of each probe, by endpoints.
+        keys: Vec<ProbeKey>,
+    },
+}
 
-impl Serialize for Probes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
+/// The place of a probe in a list: small, since a list may have half a million.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbeKey {
+    /// When it was due.
+    pub scheduled: MonoNs,
+    /// The index of its endpoint.
+    pub endpoint: u32,
+    /// How many of its endpoint come before it in the list.
+    pub number: u32,
+}
+
+/// A part of a [`ProbeList::Open`].
+pub struct ProbesPart {
+    /// The partition.
+    pub generation: u32,
+    /// The config of the list.
+    pub config_number: u32,
+    /// The probes: endpoint, number since the start, and when it was due.
+    pub wanted: Vec<(EndpointId, u64, MonoNs)>,
 }
 
 /// A recovery record, shared for the same reason: a hundred readers may wait for one of thousands of links.
@@ -169,8 +199,15 @@ pub enum Command {
         name: String,
         /// The generation, among the partitions of that name; `None` is the newest.
         generation: Option<u32>,
-        /// The results.
-        reply: Reply<Result<Probes, Problem>>,
+        /// The list.
+        reply: Reply<Result<ProbeList, Problem>>,
+    },
+    /// Some of the probes of such a list.
+    ProbesPart {
+        /// Which.
+        part: ProbesPart,
+        /// Those probes.
+        reply: Reply<Result<Vec<ProbeView>, Problem>>,
     },
     /// `POST /v1/probes`: runs every endpoint once and answers the results.
     ProbeOnce(Reply<Vec<EndpointAnswer>>),

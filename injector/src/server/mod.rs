@@ -41,6 +41,7 @@ mod extract;
 mod metrics;
 mod openapi;
 mod permits;
+mod probes;
 mod problem;
 mod refusal;
 mod route;

@@ -1,7 +1,8 @@
 //! How many connections are served at once, and whose: what one user holds keeps no other from healing.
 //!
-//! Root and the daemon's own user have permits of their own, and so have readers. So has each other user, up to a share of
-//! those for everyone. A client that finds none gets one for heals alone.
+//! Root and the daemon's own user have permits of their own, and so have readers. So has each other user, up to half of what the
+//! others of its class leave: however many users take all they can, the next one finds a permit, until there are none. A
+//! client that finds none gets one for heals alone.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +32,7 @@ pub(super) enum Calls {
 struct Limits {
     /// The permits of each class,
     all: usize,
-    /// and for one user of it.
+    /// and for one user of it, however few others hold.
     per_uid: usize,
 }
 
@@ -44,6 +45,16 @@ impl Limits {
             (Class::Privileged, Calls::HealOnly) => Self { all: 8, per_uid: 8 },
             (Class::Member, Calls::HealOnly) => Self { all: 16, per_uid: 4 },
             (Class::Reader, Calls::HealOnly) => Self { all: 0, per_uid: 0 },
+        }
+    }
+
+    /// The permits that one user may hold while others of its class hold so many.
+    fn of_uid(self, class: Class, others: usize) -> usize {
+        let left = self.all.saturating_sub(others);
+        match class {
+            Class::Privileged => self.per_uid.min(left),
+            // The last one is not halved.
+            Class::Member | Class::Reader => self.per_uid.min(left.div_ceil(2)),
         }
     }
 }
@@ -82,14 +93,16 @@ impl Permits {
         let limits = Limits::of(class, calls);
         let mut taken = self.lock();
         let of_uid = taken.get(&key).copied().unwrap_or_default();
-        if of_uid >= limits.per_uid {
-            return Err(format!(
-                "{of_uid} connections of uid {uid} are open, which is the limit for one user"
-            ));
-        }
         let all: usize = taken.iter().filter(|(other, _)| other.is_beside(key)).map(|(_, count)| count).sum();
         if all >= limits.all {
             return Err(format!("{all} connections are open, which is the limit"));
+        }
+        let others = all - of_uid;
+        if of_uid >= limits.of_uid(class, others) {
+            let beside = if others == 0 { String::new() } else { format!(" while others hold {others}") };
+            return Err(format!(
+                "{of_uid} connections of uid {uid} are open, which is the limit for one user{beside}"
+            ));
         }
         taken.insert(key, of_uid + 1);
         Ok(Permit { permits: self.clone(), key })
@@ -128,19 +141,30 @@ mod tests {
     }
 
     #[test]
-    fn one_member_leaves_places_for_others_and_two_leave_heals() {
+    fn each_member_leaves_places_for_the_next_and_all_leave_heals() {
         let permits = Permits::default();
         let first = fill(&permits, Class::Member, 1);
         assert_eq!(first.len(), 32 + 4);
         let limit = permits.take(Class::Member, 1).err().unwrap();
         assert_eq!(limit, "32 connections of uid 1 are open, which is the limit for one user");
-        let second = fill(&permits, Class::Member, 2);
-        assert_eq!(second.len(), 32 + 4);
-        let (heal_only, why) = permits.take(Class::Member, 3).unwrap();
-        assert_eq!(why.unwrap(), "64 connections are open, which is the limit");
-        assert_eq!(heal_only.key, Key { class: Class::Member, calls: Calls::HealOnly, uid: 3 });
+        let held: Vec<Vec<Permit>> = (2..=7).map(|uid| fill(&permits, Class::Member, uid)).collect();
+        let full = |held: &Vec<Permit>| held.iter().filter(|permit| permit.key.calls == Calls::Full).count();
+        assert_eq!(held.iter().map(full).collect::<Vec<_>>(), [16, 8, 4, 2, 1, 1]);
+        let limit = permits.take(Class::Member, 2).err().unwrap();
+        assert_eq!(limit, "64 connections are open, which is the limit");
         drop(first);
-        assert_eq!(permits.take(Class::Member, 3).unwrap().1, None);
+        let (permit, why) = permits.take(Class::Member, 8).unwrap();
+        assert_eq!((permit.key.calls, why), (Calls::Full, None));
+    }
+
+    #[test]
+    fn a_member_that_finds_no_place_may_heal() {
+        let permits = Permits::default();
+        let _held: Vec<Permit> =
+            (1..=64).map_while(|uid| permits.take_one(Class::Member, Calls::Full, uid).ok()).collect();
+        let (heal_only, why) = permits.take(Class::Member, 100).unwrap();
+        assert_eq!(why.unwrap(), "64 connections are open, which is the limit");
+        assert_eq!(heal_only.key, Key { class: Class::Member, calls: Calls::HealOnly, uid: 100 });
     }
 
     #[test]

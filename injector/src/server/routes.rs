@@ -1,6 +1,6 @@
 //! Every call of the API, in one table: it makes the router and the `OpenAPI` document.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,6 +17,7 @@ use super::answer::Budget;
 use super::conduct::Conduct;
 use super::events::Until;
 use super::extract::{Json, Name, NoQuery, OptionalJson, Params};
+use super::probes::probes;
 use super::problem::ProblemResponse;
 use super::route::{ResponseKind, Route};
 use super::{events, metrics, openapi};
@@ -149,7 +150,7 @@ async fn no_such_call(method: Method, uri: axum::http::Uri) -> ProblemResponse {
 }
 
 /// Asks the daemon, in this user's turn.
-async fn ask<T>(
+pub(super) async fn ask<T>(
     handle: &Handle,
     budget: &Budget,
     limit: Duration,
@@ -370,33 +371,10 @@ async fn recovery(
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ProbesQuery {
+pub(super) struct ProbesQuery {
     /// Which partition of that name; default the newest.
-    generation: Option<u32>,
+    pub(super) generation: Option<u32>,
 }
-
-async fn probes(
-    State(handle): State<Handle>,
-    Extension(budget): Extension<Budget>,
-    Name(name): Name,
-    Params(ProbesQuery { generation }): Params<ProbesQuery>,
-) -> Result<Response, ProblemResponse> {
-    let turn = budget.turn_for_probes().await?;
-    let asked = Instant::now();
-    let command = |reply| Command::Probes { name, generation, reply };
-    let probes = ask(&handle, &budget, ANSWER_TIMEOUT, command).await??;
-    let took = asked.elapsed();
-    let answer = budget.json_aside(probes).await;
-    // The daemon's task lists the probes of an open partition: it has time for others before the next list.
-    tokio::spawn(async move {
-        tokio::time::sleep(took * PAUSE_AFTER_PROBES).await;
-        drop(turn);
-    });
-    answer
-}
-
-/// How many times as long as a list of probes took the next one waits.
-const PAUSE_AFTER_PROBES: u32 = 4;
 
 async fn probe_once(
     State(handle): State<Handle>,

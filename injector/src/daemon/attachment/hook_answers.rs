@@ -17,7 +17,7 @@ use injector_core::clock::MonoNs;
 use injector_core::config::Netns;
 
 /// How long a cut or a status waits for another reading where one is [`RECENT`].
-const WAIT: Duration = Duration::from_millis(40);
+const WAIT: Duration = Duration::from_millis(60);
 /// How old a reading may be to be given instead of another one.
 const RECENT: Duration = Duration::from_secs(1);
 

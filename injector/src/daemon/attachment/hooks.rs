@@ -169,25 +169,14 @@ impl Interfaces {
         Ok(changes)
     }
 
-<<<<<<< HEAD
-    /// Reads the hooks of all namespaces at once and waits for the answers.
-    async fn read_hooks(&self) -> Vec<(Option<Netns>, Result<HooksFound, String>)> {
-        let asked = self.hooks_wanted().into_iter().map(async |(netns, wanted)| {
-            let found = match self.workers.running(netns.as_ref()) {
-                Ok(worker) => worker.ask(move || wanted.read()).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            (netns, found)
-        });
-        join_all(asked).await
-    }
-
     /// The interfaces that have some of these programs on their hooks beside ours, by what the programs are mapped to.
-    pub async fn beside(&self, programs: &BTreeMap<u32, u32>) -> BTreeMap<u32, BTreeSet<String>> {
+    pub async fn beside(&mut self, programs: &BTreeMap<u32, u32>) -> BTreeMap<u32, BTreeSet<String>> {
         let mut found: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
-        for (_, read) in self.read_hooks().await {
+        for (_, answer) in self.read_hooks().await {
             // Hooks that can't be read are named when a cut begins.
-            let Ok(HooksFound { asked, read: Ok(Read { states, .. }), .. }) = read else { continue };
+            let HooksAnswer::Read(HooksFound { asked, read: Ok(Read { states, .. }), .. }) = answer else {
+                continue;
+            };
             for ((id, _), state) in asked.into_iter().zip(states) {
                 let Some(entry) = self.entry(id) else { continue };
                 let on_hooks = state.iter().flat_map(|state| &state.foreign).filter_map(Foreign::program);
@@ -199,8 +188,6 @@ impl Interfaces {
         found
     }
 
-=======
->>>>>>> 75bd8319 (Let cuts and statuses wait at most 40 ms for hooks that were read within the last second)
     /// Takes in what is on the hooks now; what changed, for the timeline, and what makes a cut doubtful that begins now.
     pub async fn confirm(&mut self) -> (Vec<(String, String)>, Vec<Warning>) {
         let mut changes = Vec::new();
