@@ -1,59 +1,43 @@
-//! The stack of the main thread, which grows up to a limit of the process: raised to what deep calls need, or an error that
-//! says how. Other threads have stacks of a size of their own.
+//! The stack of the main thread grows up to a limit of the process, which may be too small for a command; other threads have stacks
+//! of a size of their own.
 
-use std::sync::OnceLock;
+use std::process::ExitCode;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
-/// The usual limit on Linux, in bytes: the kernel maps nothing else so near to the stack, whatever the limit was.
-const WANTED: u64 = 8 << 20;
-/// The least that any command begins with, in bytes: reading the command line takes more than 256 KiB in a debug build.
-const LEAST: u64 = 1 << 20;
+use crate::rights;
 
-/// The limit that this process was started with, for the commands that it starts; empty if it was not changed.
-static INHERITED: OnceLock<Rlimit> = OnceLock::new();
+/// The limit from which on the main thread's stack is enough, in bytes: reading the command line alone takes more than 256 KiB
+/// in a debug build.
+const ENOUGH: u64 = 4 << 20;
+/// The stack of the thread that takes its place, in bytes: what the main thread usually may have on Linux.
+const OF_THREAD: usize = 8 << 20;
+/// The exit code where there is no such thread.
+const NO_THREAD: u8 = 2;
+/// The exit code of a panic, as Rust has it.
+const PANICKED: u8 = 101;
 
-/// Why no command can run.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the stack is limited to {limit} KiB, and {needed} are needed; write `ulimit -s 8192` before the command, or set LimitSTACK=8M in the unit"
-)]
-pub struct TooSmall {
-    limit: u64,
-    needed: u64,
-}
-
-/// Raises the limit as far as this process may. Must come before any deep call.
-///
-/// # Errors
-/// The limit is too small, and can't be raised.
-pub fn raise() -> Result<(), TooSmall> {
-    let found = getrlimit(Resource::Stack);
-    let (soft, hard) = (found.current.unwrap_or(u64::MAX), found.maximum.unwrap_or(u64::MAX));
-    if soft >= WANTED {
-        return Ok(());
+/// Runs a whole program on a stack that is large enough: on this thread, or on another one, for which this one waits without
+/// any rights.
+pub fn run_on_enough(program: fn() -> ExitCode) -> ExitCode {
+    if getrlimit(Resource::Stack).current.is_none_or(|limit| limit >= ENOUGH) {
+        return program();
     }
-    let is_set = |current, maximum| setrlimit(Resource::Stack, Rlimit { current, maximum }).is_ok();
-    // A limit above the hard one takes CAP_SYS_RESOURCE, which root has.
-    let limit = if hard >= WANTED {
-        if is_set(Some(WANTED), found.maximum) { WANTED } else { soft }
-    } else if is_set(Some(WANTED), Some(WANTED)) {
-        WANTED
-    } else if is_set(found.maximum, found.maximum) {
-        hard
-    } else {
-        soft
+    let started = std::thread::Builder::new().name("injector".into()).stack_size(OF_THREAD).spawn(program);
+    let thread = match started {
+        Ok(thread) => thread,
+        Err(error) => {
+            eprintln!(
+                "injector: the stack is limited to less than {} MiB, and there is no thread with a larger one: {error}; write `ulimit \
+                 -s 8192` before the command, or set LimitSTACK=8M in the unit",
+                ENOUGH >> 20
+            );
+            return ExitCode::from(NO_THREAD);
+        }
     };
-    if limit != soft {
-        INHERITED.get_or_init(|| found);
+    if let Err(error) = rights::take_none() {
+        tracing::debug!(%error, "the thread that only waits keeps its rights");
     }
-    if limit < LEAST {
-        return Err(TooSmall { limit: limit / 1024, needed: LEAST / 1024 });
-    }
-    Ok(())
-}
-
-/// The limit for commands; `None` if it was not changed.
-pub fn inherited() -> Option<Rlimit> {
-    INHERITED.get().copied()
+    // A panic was reported by its thread.
+    thread.join().unwrap_or(ExitCode::from(PANICKED))
 }

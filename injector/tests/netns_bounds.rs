@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -357,7 +358,7 @@ fn views_do_not_grow_with_the_links_that_are_cut() {
     };
     let (first, second) = (part(0), part(1000));
     assert_eq!((first.len(), second.len(), part(1998).len(), part(1_000_000).len()), (1000, 998, 0, 0));
-    let all: std::collections::BTreeSet<_> = first.into_iter().chain(second).collect();
+    let all: BTreeSet<_> = first.into_iter().chain(second).collect();
     assert_eq!(all.len(), 1998, "no link twice");
     let shape = br#"{"shape": {"isolate": ["p30"]}, "allow_uncovered": true}"#;
     let (status, dry) = daemon.raw("PUT", "/v1/partitions/dry?dry_run=true&links_from=1990", shape);
@@ -365,4 +366,95 @@ fn views_do_not_grow_with_the_links_that_are_cut() {
     assert_eq!(dry["coverage"].as_array().unwrap().len(), 8, "of each of them");
     let short = daemon.cli("partition links p40:p41 --name short --for 60s --allow-uncovered");
     assert_eq!(short["links"].as_array().unwrap().len(), 1, "few links are listed unasked");
+}
+
+/// The most probes under way of all endpoints (`probe::in_flight::MOST`).
+const IN_FLIGHT: usize = 4096;
+
+#[test]
+#[needs(root, alone)]
+fn endpoints_that_do_not_answer_have_a_limit_in_common_which_is_named() {
+    const ENDPOINTS: usize = 1000;
+    let lab = Lab::switched(2);
+    let n2 = lab.netns("n2");
+    let mut endpoints = String::new();
+    for at in 0..ENDPOINTS {
+        // Each alone would leave 50 open.
+        writeln!(
+            endpoints,
+            "  - {{ name: e{at}, role: advisory, peers: [n1], netns: {n2}, probe: {{ tcp: {{ target: \"{{address}}:81\" }}, \
+             interval: 100ms, timeout: 5s }} }}"
+        )
+        .unwrap();
+    }
+    let daemon = Daemon::start(&lab, "d", &config_of(&lab, &endpoints));
+    let pid = pid(&daemon);
+    let open = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let (before, begin) = (open(), rss_kib(pid));
+    daemon.cli("partition isolate n1 --name p --for 10m");
+    until("the limit is reached", || (open() >= before.min(200) + IN_FLIGHT / 2).then_some(()));
+    let (mut most, mut memory) = (0, 0);
+    let watched = Instant::now();
+    while watched.elapsed() < Duration::from_secs(8) {
+        most = most.max(open());
+        memory = memory.max(rss_kib(pid));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("{before} descriptors before, {most} at most; {begin} KiB, and {memory}");
+    // One probe of each endpoint is always sent.
+    assert!(most < before + IN_FLIGHT + ENDPOINTS + 100, "{most} descriptors");
+    assert!(memory < begin + MEMORY_KIB, "{begin} KiB before, {memory} KiB at most");
+    let named = format!("{IN_FLIGHT} probes of all endpoints in flight: not sent");
+    until("the limit is named", || {
+        let status = daemon.cli("status");
+        let of = |endpoint: &Value| endpoint["last_error"].as_str().is_some_and(|error| error == named);
+        status["endpoints"].as_array().unwrap().iter().any(of).then_some(())
+    });
+    daemon.cli("heal p");
+    assert!(lab.reaches_soon(1, 2));
+}
+
+/// The probes of a partition, from an answer whose end is that of its connection.
+fn probes(daemon: &Daemon, name: &str) -> Vec<Value> {
+    let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+    write!(stream, "GET /v1/partitions/{name}/probes HTTP/1.0\r\nHost: i\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(" 200 "), "{answer}");
+    serde_json::from_str(body).unwrap()
+}
+
+#[test]
+#[needs(root)]
+fn a_long_list_of_probes_is_whole_and_in_order_while_it_grows_and_after() {
+    let lab = Lab::switched(2);
+    let n2 = lab.netns("n2");
+    let endpoint = |name| {
+        format!(
+            "  - {{ name: {name}, role: advisory, peers: [n1], netns: {n2}, probe: {{ tcp: {{ target: \"{{address}}:81\" }}, interval: \
+             2ms, timeout: 50ms }} }}\n"
+        )
+    };
+    let daemon = Daemon::start(&lab, "d", &config_of(&lab, &["a", "b", "c"].map(endpoint).concat()));
+    daemon.cli("partition isolate n1 --name p --for 10m");
+    let assert_ordered = |probes: &[Value]| {
+        let due = |probe: &Value| probe["scheduled_ns"].as_u64().unwrap();
+        assert!(probes.is_sorted_by_key(due));
+        for name in ["a@n1", "b@n1", "c@n1"] {
+            let of_it: Vec<u64> = probes.iter().filter(|probe| probe["endpoint"] == name).map(due).collect();
+            assert!(of_it.len() > 100, "{} of {name}", of_it.len());
+            assert!(of_it.windows(2).all(|pair| pair[0] < pair[1]), "a probe of {name} is there twice");
+        }
+    };
+    let open = until("there are many", || Some(probes(&daemon, "p")).filter(|probes| probes.len() > 2000));
+    assert_ordered(&open);
+    daemon.cli("heal p");
+    daemon.cli("wait p --timeout 60s");
+    let closed = probes(&daemon, "p");
+    assert_ordered(&closed);
+    assert!(closed.len() > open.len(), "{} after {}", closed.len(), open.len());
+    let key = |probe: &Value| (probe["endpoint"].to_string(), probe["scheduled_ns"].as_u64());
+    let known: BTreeSet<_> = closed.iter().map(key).collect();
+    assert!(open.iter().all(|probe| known.contains(&key(probe))), "one was lost");
 }

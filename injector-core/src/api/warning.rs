@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub enum WarningCode {
     /// A foreign program runs before ours on a hook and can bypass it; the subject is the interface.
     ForeignAhead,
-    /// A hook could not be asked which programs it runs; the subject is the interface.
+    /// The hooks of a namespace could not be read, or were last read a moment before and not again in time; the subject is the
+    /// namespace.
     HookUnreadable,
     /// A packet of this link may be rolled for loss more than once, or nowhere; the subject is the link.
     LossNotOnce,

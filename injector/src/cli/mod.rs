@@ -38,9 +38,7 @@ mod top;
 mod wait;
 mod with;
 
-/// Reads the command line, runs it, and gives the exit code. It is a frame of its own: what it keeps on the stack may lie beyond
-/// the limit that its caller has raised.
-#[inline(never)]
+/// Reads the command line, runs it, and gives the exit code.
 pub fn main() -> ExitCode {
     heed_size_limits();
     let line = match CommandLine::try_parse() {
@@ -58,12 +56,6 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit.0)
         }
     }
-}
-
-/// Says why no command can run, and gives the exit code.
-pub fn refuse(why: &dyn std::error::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "injector: {why}");
-    ExitCode::from(Exit::UNDECIDED.0)
 }
 
 /// Prints help, a version, or what is wrong with the command line: as JSON, if that is asked for, since it could not be parsed.
@@ -98,7 +90,7 @@ fn not_utf8() -> clap::Error {
 fn heed_size_limits() {
     extern "C" fn nothing(_: libc::c_int) {}
     let handler: extern "C" fn(libc::c_int) = nothing;
-    // SAFETY: a handler that does nothing is safe at any moment, and the process has one thread yet.
+    // SAFETY: a handler that does nothing is safe at any moment, and no other thread sets one yet.
     unsafe { libc::signal(libc::SIGXFSZ, handler as libc::sighandler_t) };
 }
 

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::failure::{Failure, root_cause};
 use super::fill::Values;
 use super::starter::{self, Asker};
-use crate::{descriptors, stack};
+use crate::descriptors;
 use injector_client::process_group::Group;
 use injector_core::clock::Span;
 use injector_core::config::ExecCommand;
@@ -156,12 +156,9 @@ impl Exec {
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(Stdio::null());
-        for (of, limit) in
-            [(Resource::Nofile, descriptors::inherited()), (Resource::Stack, stack::inherited())]
-        {
-            let Some(limit) = limit else { continue };
+        if let Some(limit) = descriptors::inherited() {
             // SAFETY: one system call between fork and exec, with numbers alone.
-            unsafe { command.pre_exec(move || Ok(setrlimit(of, limit)?)) };
+            unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, limit)?)) };
         }
         Ok(command)
     }

@@ -6,18 +6,28 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::in_flight::ALL;
+
 /// The operations of a connection.
 pub(super) trait Io: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
-/// The bytes that one read of [`Pieces`] takes. hyper reads into buffers of 8 KiB and doubles them each time that one is
-/// filled; this never fills one.
-const PIECE: usize = 4 * 1024;
+/// The bytes that one read of each probe under way may take, together,
+const PIECES: usize = 1024 * 1024;
+/// the most of one,
+const LARGEST_PIECE: usize = 32 * 1024;
+/// and the least. hyper reads into buffers of 8 KiB and doubles them each time that one is filled; this never fills one.
+const SMALLEST_PIECE: usize = 4 * 1024;
 
-/// A connection of which no read takes more than [`PIECE`]: so a server that sends without end makes hyper's buffers no larger
-/// than they are at first.
+/// A connection that is read in small pieces while many probes are under way: so servers that send without end make hyper's
+/// buffers no larger than they are at first. Up to 32 probes read as much at a time as they can.
 pub(super) struct Pieces<S>(pub S);
+
+/// How much a read takes now.
+fn piece() -> usize {
+    ALL.share_of(PIECES).clamp(SMALLEST_PIECE, LARGEST_PIECE)
+}
 
 impl<S: Io> AsyncRead for Pieces<S> {
     fn poll_read(
@@ -25,7 +35,7 @@ impl<S: Io> AsyncRead for Pieces<S> {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut piece = into.take(PIECE);
+        let mut piece = into.take(piece());
         let begin = piece.filled().as_ptr();
         let polled = Pin::new(&mut self.0).poll_read(context, &mut piece);
         assert_eq!(

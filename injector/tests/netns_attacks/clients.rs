@@ -11,7 +11,7 @@ use crate::users::{ANOTHER, MEMBER, User, as_user, hold_streams, try_connect};
 
 pub const ATTACKS: [Attack; 7] = [
     Attack {
-        name: "64 event streams that nobody reads",
+        name: "event streams that nobody reads",
         unit: "streams",
         least: 40,
         prepare: |_, _| {
