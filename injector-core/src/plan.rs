@@ -1,11 +1,13 @@
 //! Plans the writes that make the wanted cuts, and how each write is undone. Pure.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use injector_common::packet::protocol;
+use injector_common::packet::{Packet, flag, protocol};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope, side};
 use injector_common::{SLOTS, Word};
 
+use crate::config::Protect;
 use crate::model::{Link, Neighbour, PeerId, Percent, PortSide, Protocol, Scope, Traffic};
 
 /// The index of one of the 32 slots.
@@ -70,6 +72,16 @@ pub fn slot_scope(scope: Scope) -> SlotScope {
         },
         pad: 0,
     }
+}
+
+/// Whether a packet of an IP protocol from one address and port to another is never dropped, as the programs see it.
+pub fn is_protected(protect: &[Protect], protocol: u8, from: (IpAddr, u16), to: (IpAddr, u16)) -> bool {
+    let packet =
+        Packet { protocol, sport: from.1, dport: to.1, flags: flag::PORTS, ..Packet::default() };
+    protect.iter().any(|protect| match protect {
+        Protect::Address(address) => [from.0, to.0].contains(address),
+        Protect::Scope(scope) => slot_scope(*scope).may_hold(&packet),
+    })
 }
 
 /// The steps that must be written before a partition can be committed.
@@ -268,6 +280,24 @@ impl SlotTable {
 mod tests {
     use super::*;
     use crate::model::PeerId;
+
+    #[test]
+    fn a_packet_is_protected_by_its_address_or_its_port_as_the_programs_see_it() {
+        let protect = [
+            Protect::Scope("tcp/22".parse().unwrap()),
+            Protect::Scope("udp/53:dst".parse().unwrap()),
+            Protect::Address("10.0.0.9".parse().unwrap()),
+        ];
+        let of = |protocol, from: (&str, u16), to: (&str, u16)| {
+            let end = |(address, port): (&str, u16)| (address.parse().unwrap(), port);
+            is_protected(&protect, protocol, end(from), end(to))
+        };
+        let (a, b) = (("10.0.0.1", 4000), ("10.0.0.2", 22));
+        assert!(of(protocol::TCP, a, b) && of(protocol::TCP, b, a), "either end's port");
+        assert!(!of(protocol::UDP, a, b) && !of(protocol::TCP, a, ("10.0.0.2", 23)));
+        assert!(of(protocol::UDP, a, ("10.0.0.2", 53)) && !of(protocol::UDP, ("10.0.0.2", 53), a), "one end's");
+        assert!(of(253, ("10.0.0.9", 0), ("10.0.0.1", 0)) && !of(253, ("10.0.0.2", 0), ("10.0.0.1", 0)));
+    }
 
     #[test]
     fn a_slot_says_what_was_asked() {

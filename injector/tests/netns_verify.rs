@@ -8,6 +8,8 @@ mod host_lab;
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use host_lab::HostLab;
@@ -15,11 +17,12 @@ use injector_core::api::{
     CheckForm, InForce, LinkCheck, LinkRecord, Outcome, PartitionRequest, PartitionState, RecoveryRecord,
     VerdictOptions, Verify, WarningCode,
 };
+use injector_core::clock::MonoNs;
 use injector_core::model::{Percent, Traffic};
 use injector_lab::needs;
 use live::daemon::{Daemon, ahead, isolate, links};
 use live::foreign::{Foreign, Position};
-use live::lab::{AttachPoint, Lab};
+use live::lab::{AttachPoint, Lab, addresses};
 
 const LONG: Duration = Duration::from_mins(2);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -128,6 +131,53 @@ fn the_form_that_speaks_is_named() {
     assert_eq!((there.arrived(), back.arrived()), (Some(0), Some(0)), "{record:#?}");
     let reported = String::from_utf8(daemon.cli(&["wait", "p"]).stdout).unwrap();
     assert!(reported.contains("ethertype, IP"), "{reported}");
+}
+
+/// Neither bytes of a connection that `protect` lets through nor the check's frames to a protected address speak against a cut.
+#[test]
+#[needs(root, alone)]
+fn what_is_protected_speaks_against_no_cut() {
+    let lab = Lab::new(3);
+    let ([n2, _], [n3, _]) = (addresses("n2"), addresses("n3"));
+    let listeners = [0; 2].map(|port| lab.within("n2", || TcpListener::bind((n2, port)).unwrap()));
+    let ports = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
+    let config = format!("{}protect: [ tcp/{}, {n3} ]\n", lab.config(AttachPoint::OwnNic, "auto"), ports[0]);
+    let daemon = start(&config);
+    let mut connections = listeners.each_ref().map(|listener| {
+        let at = listener.local_addr().unwrap();
+        let client = lab.within("n1", || TcpStream::connect_timeout(&at, PATIENCE).unwrap());
+        (client, listener.accept().unwrap().0)
+    });
+    daemon.apply("p", &verified(isolate("n1", LONG)));
+    let (client, server) = &mut connections[0];
+    let end = Instant::now() + PATIENCE;
+    // Connections are read each second from a second after the cut on.
+    let mut is_over = || {
+        client.write_all(b"there").unwrap();
+        server.read_exact(&mut [0; 5]).unwrap();
+        server.write_all(b"back").unwrap();
+        client.read_exact(&mut [0; 4]).unwrap();
+        let record = daemon.record_now("p");
+        record.links.iter().all(|link| link.crossed_bytes.is_some()) && is_tried_again(&record)
+    };
+    while !is_over() {
+        assert!(Instant::now() < end, "{:#?}", daemon.record_now("p"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let cut = daemon.record_now("p").cut.unwrap();
+    while cut.end_ns + Duration::from_millis(3500) > MonoNs::now() {
+        is_over();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.heal("p");
+    let record = daemon.record("p");
+    for link in &record.links {
+        assert_eq!((link.in_force, link.proved), (Some(InForce::Yes), true), "{link:#?}");
+        assert_eq!(link.crossed_bytes, Some(0), "{link:#?}");
+        let forms = if link.src == "n3" || link.dst == "n3" { &BOTH[..1] } else { &BOTH[..] };
+        assert_eq!(check(link).forms, forms, "{link:#?}");
+    }
+    assert!(daemon.status().counters["protected"] > 0);
 }
 
 #[test]

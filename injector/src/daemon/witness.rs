@@ -12,9 +12,11 @@ use super::state::State;
 use crate::netlink::conntrack::{self, Flow};
 use crate::netlink::sockets::{self, TcpSocket};
 use crate::netns::{Identity, Worker};
+use injector_common::packet::protocol::TCP;
 use injector_core::api::PartitionState;
 use injector_core::clock::MonoNs;
 use injector_core::model::Link;
+use injector_core::plan;
 
 /// How long after the cut connections are first read: what was on its way has arrived by then.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -82,7 +84,9 @@ impl State {
             let peer = |at| self.peer_of_socket(namespace, at);
             let (remote, age) = experiment.witness.remote(&socket);
             let link = Link { src: peer(remote)?, dst: peer(socket.local)? };
-            life.cuts(&link).then_some((link, socket, age))
+            // What `protect` lets through is no leak. By the true ends a hook sees it that sees both peers.
+            let is_protected = plan::is_protected(&self.config.protect, TCP, remote, socket.local);
+            (life.cuts(&link) && !is_protected).then_some((link, socket, age))
         });
         let on_links: Vec<_> = on_links.collect();
         self.experiment(generation).witness.add(namespace, on_links);

@@ -1,6 +1,7 @@
 //! The active check of one partition: its tries, and what they showed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,10 +11,12 @@ use super::form::Form;
 use super::round::{self, CheckPath, Incoming, Report, Round, Silence, Sink};
 use crate::daemon::attachment::{Interfaces, Nic};
 use crate::netns::Identity;
+use injector_common::packet::CHECK_PROTOCOL;
 use injector_core::api::{CheckForm, LinkCheck};
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 use injector_core::model::{Link, PeerNames};
+use injector_core::plan;
 
 /// How many links of a partition are checked at most.
 pub(super) const MOST: usize = 64;
@@ -136,7 +139,11 @@ impl Check {
                 };
                 match free(&from).and_then(|sender| Ok((sender, free(&to)?))) {
                     Ok((sender, receiver)) => {
-                        let ip = interfaces.pair_addresses(config, *link, (&from, &to));
+                        // A frame that `protect` lets through a cut says nothing of it.
+                        let is_cut = |&(from, to): &(IpAddr, IpAddr)| {
+                            !plan::is_protected(&config.protect, CHECK_PROTOCOL, (from, 0), (to, 0))
+                        };
+                        let ip = interfaces.pair_addresses(config, *link, (&from, &to)).filter(is_cut);
                         let forms = [Some(Form::Ethertype), ip.and_then(Form::between)];
                         paths.extend(forms.into_iter().flatten().map(|form| {
                             let (from, to) = (from.clone(), to.clone());
