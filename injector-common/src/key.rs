@@ -374,7 +374,34 @@ pub struct PortKey {
     pub protocol: u32,
 }
 
+/// The last time that a socket was seen to get a port, or to send by it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortUse {
+    /// The instant, nanoseconds of `CLOCK_MONOTONIC`.
+    pub at: u64,
+    /// The peer whose socket it was; 0 if it was no peer's.
+    pub peer: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl PortUse {
+    /// The peer that has a port of an address, by the last socket with that address and by the last one with any address:
+    /// the later of the two has it, since it could not have the port while the other one kept it to itself. 0 is nobody.
+    #[inline(always)]
+    pub fn latest(exact: Option<&Self>, any: Option<&Self>) -> u32 {
+        match (exact, any) {
+            (Some(exact), Some(any)) if any.at > exact.at => any.peer,
+            (Some(exact), _) => exact.peer,
+            (None, Some(any)) => any.peer,
+            (None, None) => 0,
+        }
+    }
+}
+
 const _: () = assert!(size_of::<ListenKey>() == 20);
+const _: () = assert!(size_of::<PortUse>() == 16);
 const _: () = assert!(size_of::<PortKey>() == 24);
 const _: () = assert!(size_of::<DeviceKey>() == 8);
 const _: () = assert!(size_of::<Port>() == 40);
@@ -413,6 +440,8 @@ mod pod {
     unsafe impl aya::Pod for super::ListenKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::PortKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::PortUse {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::ResponseKey {}
     // SAFETY: as above.

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use aya::maps::{HashMap, Map, MapData, MapError, SkStorage};
 use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSock, Program, SockOps};
 use aya::{Btf, Ebpf};
-use injector_common::key::{Address, BY_PORT, ListenKey, NOBODY, PortKey};
+use injector_common::key::{Address, BY_PORT, ListenKey, NOBODY, PortKey, PortUse};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -18,6 +18,7 @@ use super::btf::{self, Field};
 use super::object::{Object, SpaceId, wire_address};
 use super::{DatapathError, chain};
 use crate::fault;
+use injector_core::clock::MonoNs;
 use injector_core::config::Listen;
 use injector_core::model::PeerId;
 
@@ -96,7 +97,7 @@ pub struct LocalHooks {
     owners: SkStorage<MapData, u32>,
     processes: HashMap<MapData, u32, u32>,
     cgroups: HashMap<MapData, u64, u32>,
-    used: HashMap<MapData, PortKey, u32>,
+    used: HashMap<MapData, PortKey, PortUse>,
     listens: Vec<(SpaceId, Listen, PeerId)>,
     /// Holds the programs to their hooks.
     _programs: Ebpf,
@@ -220,13 +221,14 @@ impl LocalHooks {
         peer: PeerId,
     ) -> Result<(), LocalError> {
         let key = port_key(space, protocol, at);
-        Ok(self.used.insert(key, u32::from(peer.0), 0).map_err(failed("USED"))?)
+        let last = PortUse { at: MonoNs::now().0, peer: u32::from(peer.0), pad: 0 };
+        Ok(self.used.insert(key, last, 0).map_err(failed("USED"))?)
     }
 }
 
 /// The owners of this machine's ports.
 pub struct LocalPorts {
-    used: HashMap<MapData, PortKey, u32>,
+    used: HashMap<MapData, PortKey, PortUse>,
     listens: Vec<(SpaceId, Listen, PeerId)>,
 }
 
@@ -238,9 +240,14 @@ impl LocalPorts {
         if let Some((_, _, peer)) = self.listens.iter().find(is_it) {
             return Some(*peer);
         }
-        let used = |address| self.used.get(&port_key(space, libc::IPPROTO_TCP as u8, (address, port)), 0);
-        let word = used(Some(address)).or_else(|_| used(None)).ok()?;
-        Some(PeerId(word as u16))
+        let used = |address| {
+            let key = port_key(space, libc::IPPROTO_TCP as u8, (address, port));
+            self.used.get(&key, 0).ok()
+        };
+        match PortUse::latest(used(Some(address)).as_ref(), used(None).as_ref()) {
+            0 | NOBODY => None,
+            peer => Some(PeerId(peer as u16)),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the kernel does with sockets and frames on `lo` that could mislead who names them.
 
 use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use injector_lab::{Lab, needs};
@@ -69,6 +71,76 @@ fn a_server_on_every_address_is_cut_at_each_of_them() {
     assert_eq!((c.ask("dial", A), c.ask("start", B)), ("silent".to_owned(), "echo".to_owned()));
     daemon.cli("heal p");
     assert_proved(&record(&daemon, "p"));
+}
+
+/// The state of a TCP socket as `/proc` has it whose other end has closed.
+const CLOSE_WAIT: &str = "08";
+/// The timer of an entry that is no socket any more: late packets are still waited for.
+const TIME_WAIT: &str = "03";
+
+/// The TCP sockets of a machine: local port, remote port and state; of time-wait entries, the timer.
+fn tcp_sockets(lab: &Lab) -> Vec<(u16, u16, String)> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+    let text = lab.within("m", || ["tcp", "tcp6"].map(read).concat());
+    let socket = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let port = |word: &str| u16::from_str_radix(word.rsplit(':').next()?, 16).ok();
+        let (state, timer) = (*words.get(3)?, words.get(5)?.split(':').next()?);
+        let shown = if timer == TIME_WAIT { timer } else { state };
+        Some((port(words.get(1)?)?, port(words.get(2)?)?, shown.to_owned()))
+    };
+    text.lines().filter_map(socket).collect()
+}
+
+/// A process that is no peer listens on a port that a peer once had for a connection: it is not taken for the peer, also
+/// where the kernel has but a time-wait entry of it.
+#[test]
+#[needs(root, example = "talker")]
+fn a_port_that_a_peer_had_once_is_no_longer_its_own() {
+    let lab = machine();
+    let [mut a, mut b, _c] = talkers(&lab);
+    let bound = |at: &str| lab.within("m", || TcpListener::bind(at).unwrap());
+    for any in ["0.0.0.0", "[::]"] {
+        let daemon = Daemon::start(&lab, "lab", &config(&lab));
+        let server = bound("127.0.0.1:0");
+        let at = server.local_addr().unwrap();
+        let (to, server_port) = (at.to_string(), at.port());
+        // The server closes first: no entry of a's is left.
+        let serve = std::thread::spawn(move || {
+            let (mut connection, from) = server.accept().unwrap();
+            connection.read_exact(&mut [0; 5]).unwrap();
+            from.port()
+        });
+        assert_eq!(a.ask("start", &to), "closed");
+        let port = serve.join().unwrap();
+        let stranger = bound(&format!("{any}:{port}"));
+        daemon.cli("partition between a b --name p --for 60s");
+        let to_stranger = b.dial(&format!("127.0.0.1:{port}"));
+        drop(stranger.accept().unwrap());
+        // The state of the connection's end at b, and at the stranger's.
+        let state = |is_b: bool| {
+            let is_it = |(local, remote, _): &&(u16, u16, String)| {
+                let (own, other) = if is_b { (remote, local) } else { (local, remote) };
+                *own == port && *other != server_port && *other != 0
+            };
+            tcp_sockets(&lab).iter().find(is_it).map(|(_, _, state)| state.clone())
+        };
+        let is = |is_b: bool, wanted: Option<&str>| (state(is_b).as_deref() == wanted).then_some(());
+        until("b has heard that the stranger closes", || is(true, Some(CLOSE_WAIT)));
+        // Until then, a socket of the stranger's has the connection.
+        until("the stranger's end is a time-wait entry", || is(false, Some(TIME_WAIT)));
+        b.shut(&to_stranger);
+        until("the stranger has heard that b closes", || is(true, None));
+        daemon.cli("heal p");
+        let record = record(&daemon, "p");
+        for link in record["links"].as_array().unwrap() {
+            assert_eq!(
+                (&link["dropped_packets"], &link["proved"]),
+                (&0.into(), &false.into()),
+                "{any}: {link}"
+            );
+        }
+    }
 }
 
 /// On `lo`, frames are longer than an MTU, and their Ethernet header is empty.
