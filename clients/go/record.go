@@ -167,6 +167,7 @@ type LinkRecord struct {
 	UnnamedPackets  int64       `json:"unnamed_packets"`
 	LatePackets     *int64      `json:"late_packets"`
 	CrossedBytes    *int64      `json:"crossed_bytes"`
+	CrossedFlows    *int64      `json:"crossed_flows"`
 	Check           *LinkCheck  `json:"check"`
 	InForce         *string     `json:"in_force"`
 	Proved          bool        `json:"proved"`

@@ -69,6 +69,7 @@ fn link() -> LinkRecord {
         first_leak_ns: Some(at(2_000)),
         late_packets: Some(2),
         crossed_bytes: Some(4_096),
+        crossed_flows: Some(3),
         check: Some(LinkCheck {
             control: Some(6),
             forms: vec![CheckForm::Ethertype, CheckForm::Ip],

@@ -12,7 +12,7 @@ mod host_lab;
 mod live;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -272,6 +272,95 @@ fn a_connection_that_is_translated_at_both_ends_is_seen_to_cross() {
     assert_eq!((coverage.state, coverage.is_translated), (CoverageState::Covered, false));
     let told = coverage.reason.as_ref().unwrap();
     assert!(told.contains("chain ip s pre") && told.contains("chain ip s post"), "{told}");
+}
+
+/// Datagrams, and connections that are over before they are read: their sockets say nothing.
+#[test]
+#[needs(root, program = "nft")]
+fn flows_that_are_translated_at_both_ends_are_seen_to_cross() {
+    let lab = HostLab::routed_pair();
+    let (service, n1, n2) = (lab.ipv4(9), lab.ipv4(1), lab.ipv4(2));
+    // As kube-proxy's: the destination is looked up, and the source is replaced of what has another destination.
+    nft(
+        &lab,
+        &format!(
+            "add table ip s; add chain ip s svc; add rule ip s svc dnat to {n2}; \
+             add chain ip s pre {{ type nat hook prerouting priority -100; }}; \
+             add rule ip s pre ip daddr vmap {{ {service} : jump svc }}; \
+             add chain ip s post {{ type nat hook postrouting priority 100; }}; \
+             add rule ip s post ct status dnat masquerade"
+        ),
+    );
+    let daemon = hooked(&lab, &["n1", "n2"]);
+    let listener = lab.within("n2", || TcpListener::bind((n2, 0)).unwrap());
+    let at = (service, listener.local_addr().unwrap().port()).into();
+    let [sender, receiver] = [("n1", n1), ("n2", n2)].map(|(node, own)| {
+        let socket = lab.within(node, || UdpSocket::bind((own, 0))).unwrap();
+        socket.set_read_timeout(Some(host_lab::PATIENCE)).unwrap();
+        socket
+    });
+    let port = receiver.local_addr().unwrap().port();
+    let send = || {
+        sender.send_to(b"old", (service, port)).unwrap();
+        receiver.recv_from(&mut [0; 16]).unwrap().1
+    };
+    let from = send();
+    assert_ne!(from.ip(), n1, "the source is replaced");
+    let talk = || {
+        let mut client = lab.within("n1", || TcpStream::connect_timeout(&at, host_lab::PATIENCE).unwrap());
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"ask").unwrap();
+        server.read_exact(&mut [0; 3]).unwrap();
+        server.write_all(b"answer").unwrap();
+        client.read_exact(&mut [0; 6]).unwrap();
+    };
+    // Each in a partition of its own: nothing, an old flow, and connections made during the cut.
+    let cut = |name: &str, during: &dyn Fn()| {
+        daemon.apply(name, &both_ways());
+        let end = Instant::now() + host_lab::PATIENCE;
+        while daemon.record_now(name).links[0].crossed_flows.is_none() {
+            assert!(Instant::now() < end, "{:#?}\n{}", daemon.record_now(name), daemon.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for ends in [("n1", n1, "n2", n2), ("n2", n2, "n1", n1)] {
+            assert_eq!(lab.delivered((ends.0, ends.1), (ends.2, ends.3), 5, 0), 0);
+        }
+        during();
+        daemon.heal(name);
+        let record = daemon.record_now(name);
+        ["n1", "n2"].map(|src| record.links.iter().find(|link| link.src == src).unwrap().clone())
+    };
+    let crossed = |name: &str, is_both: bool| {
+        let seen = |src: &str| {
+            let record = daemon.record_now(name);
+            record.links.iter().find(|link| link.src == src).unwrap().crossed_flows > Some(0)
+        };
+        seen("n1") && (!is_both || seen("n2"))
+    };
+    let idle = cut("idle", &|| std::thread::sleep(Duration::from_secs(4)));
+    for link in &idle {
+        assert_eq!(link.crossed_flows, Some(0), "{link:#?}");
+        assert_eq!((link.in_force, link.proved), (Some(InForce::Yes), true), "{link:#?}");
+    }
+    let until = |name: &str, is_both: bool, act: &dyn Fn()| {
+        let end = Instant::now() + host_lab::PATIENCE;
+        while !crossed(name, is_both) {
+            assert!(Instant::now() < end, "{:#?}\n{}", daemon.record_now(name), daemon.log());
+            act();
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    };
+    let [there, _] = cut("old", &|| {
+        until("old", false, &|| {
+            send();
+        })
+    });
+    assert_eq!((there.in_force, there.proved), (Some(InForce::No), false), "{there:#?}");
+    for link in cut("short", &|| until("short", true, &talk)) {
+        assert_eq!((link.in_force, link.proved), (Some(InForce::No), false), "{link:#?}");
+    }
+    let shown = String::from_utf8(daemon.cli(&["wait", "short", "--timeout", "1s"]).stdout).unwrap();
+    assert!(shown.contains("carried packets during the cut"), "{shown}");
 }
 
 /// As podman and Docker write them for their networks.

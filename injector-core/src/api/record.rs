@@ -79,6 +79,12 @@ pub struct LinkRecord {
     /// receiver's namespace counts them; `null` where none was looked into, or the cut was not full or too short.
     #[serde(default)]
     pub crossed_bytes: Option<u64>,
+    /// Connections and other flows between the two that NAT gave other addresses at both ends, so that no hook sees whose they
+    /// are, and that carried packets from about a second after the cut to the heal, as the namespace tracks them that does so; a
+    /// flow from before the cut counts where it was opened, if both directions are cut. `null` where none was looked into, or
+    /// the cut was not full or too short.
+    #[serde(default)]
+    pub crossed_flows: Option<u64>,
     /// What the active check saw; `null` if it was not asked for.
     #[serde(default)]
     pub check: Option<LinkCheck>,

@@ -77,10 +77,17 @@ fn cause(link: &LinkRecord, cut: Stamped, heal: Stamped) -> Option<String> {
             counted(leaked, "packet")
         ));
     }
-    link.crossed_bytes.filter(|bytes| *bytes > 0).map(|bytes| {
+    let bytes = link.crossed_bytes.filter(|bytes| *bytes > 0).map(|bytes| {
         format!(
             "TCP connections between the two received {bytes} bytes during the cut, by a way that passes no hook of ours"
         )
+    });
+    bytes.or_else(|| {
+        let flows = link.crossed_flows.filter(|flows| *flows > 0)?;
+        Some(format!(
+            "{} between the two carried packets during the cut with other addresses at both ends, which NAT gave them",
+            counted(flows, "flow")
+        ))
     })
 }
 
@@ -115,6 +122,8 @@ mod tests {
         );
         assert_eq!(of(|link| link.crossed_bytes = Some(0)), (Some(InForce::Yes), true));
         assert_eq!(of(|link| link.crossed_bytes = Some(1)), (Some(InForce::No), false));
+        assert_eq!(of(|link| link.crossed_flows = Some(0)), (Some(InForce::Yes), true));
+        assert_eq!(of(|link| link.crossed_flows = Some(1)), (Some(InForce::No), false));
         assert_eq!(judged(vec![link(5)], Some(at(1)), None)[0].in_force, None, "not before the heal");
     }
 

@@ -379,6 +379,12 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
         if let Some(bytes) = link.crossed_bytes.filter(|bytes| *bytes > 0) {
             doubts.push(format!("TCP connections on {name} received {bytes} bytes during the cut"));
         }
+        if let Some(flows @ 1..) = link.crossed_flows {
+            doubts.push(format!(
+                "{} on {name} carried packets during the cut with other addresses at both ends, which NAT gave them",
+                counted(flows, "flow")
+            ));
+        }
         if let Some(packets @ 1..) = link.late_packets {
             doubts.push(format!(
                 "only the receiver's port dropped {} on {name}: some of {}'s paths pass no hook of ours",

@@ -170,6 +170,7 @@ impl State {
         let mut uncovered =
             partition.life.cut.map_or_else(Vec::new, |cut| self.interfaces.uncovered(links, cut.begin_ns));
         let crossed = partition.experiment.witness.crossed();
+        let carried = partition.experiment.witness.carried();
         links
             .iter()
             .enumerate()
@@ -178,6 +179,7 @@ impl State {
                 let left_out = partition.experiment.left_out.contains(link);
                 LinkRecord {
                     crossed_bytes: crossed.as_ref().map(|bytes| bytes.get(link).copied().unwrap_or(0)),
+                    crossed_flows: carried.as_ref().map(|flows| flows.get(link).copied().unwrap_or(0)),
                     check: partition.experiment.check.as_ref().map(|check| {
                         let heal = partition.life.heal.map(|heal| heal.begin_ns);
                         check.recorded(*link, heal, &self.config.names)

@@ -1,21 +1,24 @@
 //! A witness beside the hooks: bytes that TCP connections between two peers receive while the link is fully cut, as the
 //! receiver's namespace counts them. Dropped packets are never counted there; what is, came past our programs. Whom a
-//! connection is with that NAT translates, only the namespace says that does so.
+//! connection is with that NAT translates, only the namespace says that does so. Of other flows that NAT translates, and of
+//! connections that are shorter than the time between two readings, it says that there were packets.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::evidence::witness::CarriedLink;
 use super::partition::Partition;
 use super::state::State;
-use crate::netlink::conntrack::{self, Flow};
+use crate::netlink::conntrack::{self, End, Flow, Tracked};
 use crate::netlink::sockets::{self, TcpSocket};
 use crate::netns::{Identity, Worker};
 use injector_common::packet::protocol::TCP;
 use injector_core::api::PartitionState;
 use injector_core::clock::MonoNs;
-use injector_core::model::Link;
+use injector_core::ledger::Life;
+use injector_core::model::{Link, PeerId};
 use injector_core::plan;
 
 /// How long after the cut connections are first read: what was on its way has arrived by then.
@@ -36,7 +39,7 @@ enum Found {
     /// Ends of connections there.
     Sockets(Vec<TcpSocket>),
     /// Flows that the namespace translates.
-    Translated(BTreeSet<Flow>),
+    Translated(BTreeMap<Flow, Tracked>),
 }
 
 /// The channel by which connections come back to the daemon's task.
@@ -76,7 +79,13 @@ impl State {
         let sockets = match found {
             Found::Sockets(sockets) => sockets,
             Found::Translated(flows) => {
-                return self.experiment(generation).witness.translate(namespace, flows);
+                let passing = flows
+                    .iter()
+                    .map(|(flow, tracked)| (*flow, *tracked, self.unseen_links(life, namespace, flow)));
+                let passing: Vec<_> = passing.filter(|(.., links)| !links.is_empty()).collect();
+                let witness = &mut self.experiment(generation).witness;
+                witness.track(namespace, seen, passing);
+                return witness.translate(namespace, flows.into_keys());
             }
         };
         let on_links = sockets.into_iter().filter_map(|socket| {
@@ -84,12 +93,41 @@ impl State {
             let peer = |at| self.peer_of_socket(namespace, at);
             let (remote, age) = experiment.witness.remote(&socket);
             let link = Link { src: peer(remote)?, dst: peer(socket.local)? };
-            // What `protect` lets through is no leak. By the true ends a hook sees it that sees both peers.
+            // What `protect` lets through is no leak. A hook that sees both peers sees these two ends.
             let is_protected = plan::is_protected(&self.config.protect, TCP, remote, socket.local);
             (life.cuts(&link) && !is_protected).then_some((link, socket, age))
         });
         let on_links: Vec<_> = on_links.collect();
         self.experiment(generation).witness.add(namespace, on_links);
+    }
+}
+
+impl State {
+    /// The links of a partition whose packets a translated flow carries unseen: the hooks of neither end see both peers.
+    fn unseen_links(&self, life: &Life, namespace: Identity, flow: &Flow) -> Vec<CarriedLink> {
+        let Flow { protocol, opener, asked, server, answered } = *flow;
+        let (Some(src), Some(dst)) = (self.peer_at(opener.0), self.peer_at(server.0)) else {
+            return Vec::new();
+        };
+        // A peer's hooks see what its own namespace translates as the others do.
+        if [src, dst].into_iter().any(|peer| self.interfaces.is_home(peer, namespace)) {
+            return Vec::new();
+        }
+        let named = |end: End| self.peer_at(end.0).unwrap_or(PeerId::WORLD);
+        let (at_src, at_dst) = (named(asked), named(answered));
+        let is_cut = |link: Link| {
+            let mut lives = self.ledger.iter().map(|partition| &partition.life);
+            lives.any(|life| life.state == PartitionState::Active && life.cuts(&link))
+        };
+        let carried = |is_answer: bool| {
+            let way = |src, dst| if is_answer { Link { src: dst, dst: src } } else { Link { src, dst } };
+            let link = way(src, dst);
+            let (from, to) = if is_answer { (server, opener) } else { (opener, server) };
+            let is_protected = plan::is_protected(&self.config.protect, protocol, from, to);
+            let is_unseen = !is_cut(way(src, at_src)) && !is_cut(way(at_dst, dst));
+            (life.cuts(&link) && is_unseen && !is_protected).then_some(CarriedLink { link, is_answer })
+        };
+        [false, true].into_iter().filter_map(carried).collect()
     }
 }
 

@@ -1,10 +1,11 @@
-//! TCP connections that NAT translates, where the kernel tracks them: neither end's socket says whose they are.
+//! Connections and other flows that NAT translates, where the kernel tracks them: neither end's socket says whose they are.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
-use super::nft_message::{find, is_absent};
+use super::nft_message::{find, is_absent, number};
 use super::raw::{RawSocket, attribute};
 
 const SUBSYSTEM: u16 = 1 << 8;
@@ -14,7 +15,10 @@ const GET: u16 = SUBSYSTEM | 1;
 const OPENING: u16 = 1;
 const ANSWERING: u16 = 2;
 const STATUS: u16 = 3;
-/// Flags of the status: the source is replaced,
+const TIME_OUT: u16 = 7;
+/// Flags of the status: packets came back,
+const ANSWERED: u32 = 1 << 1;
+/// the source is replaced,
 const SOURCE: u32 = 1 << 4;
 /// or the destination.
 const DESTINATION: u32 = 1 << 5;
@@ -24,14 +28,15 @@ const TUPLE_PROTOCOL: u16 = 2;
 const PROTOCOL: u16 = 1;
 const FROM_PORT: u16 = 2;
 const TO_PORT: u16 = 3;
-const TCP: u8 = 6;
 
-/// An address and a port.
+/// An address and a port; 0 where the protocol has none.
 pub type End = (IpAddr, u16);
 
 /// A connection with another address or port at one end than at the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Flow {
+    /// The IP protocol.
+    pub protocol: u8,
     /// The end that opened it,
     pub opener: End,
     /// and to where.
@@ -50,17 +55,26 @@ impl Flow {
     }
 }
 
-/// The translated connections of the calling thread's namespace; none where the kernel tracks none.
-pub fn translated() -> io::Result<BTreeSet<Flow>> {
+/// The state of a flow when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracked {
+    /// Whether packets have come back.
+    pub is_answered: bool,
+    /// After how long without a packet the kernel forgets the flow, in whole seconds. Each packet sets it anew.
+    pub left: Duration,
+}
+
+/// The translated flows of the calling thread's namespace; none where the kernel tracks none.
+pub fn translated() -> io::Result<BTreeMap<Flow, Tracked>> {
     let socket = match RawSocket::open(libc::NETLINK_NETFILTER) {
-        Err(error) if is_absent(&error) => return Ok(BTreeSet::new()),
+        Err(error) if is_absent(&error) => return Ok(BTreeMap::new()),
         socket => socket?,
     };
-    let mut all = BTreeSet::new();
+    let mut all = BTreeMap::new();
     for status in [SOURCE, DESTINATION] {
         // All families, version 0, no resource. Kernels before 5.15 list those of each status.
         let question = [&[0; 4], &attribute(STATUS, &status.to_be_bytes())[..]].concat();
-        let found = socket.dump(GET, &question, |found: &mut Vec<Flow>, kind, body| {
+        let found = socket.dump(GET, &question, |found: &mut Vec<(Flow, Tracked)>, kind, body| {
             if kind == NEW {
                 found.extend(flow(body));
             }
@@ -73,28 +87,34 @@ pub fn translated() -> io::Result<BTreeSet<Flow>> {
     Ok(all)
 }
 
-/// The connection of a message, if it is one of TCP that is translated.
-fn flow(body: &[u8]) -> Option<Flow> {
+/// The flow of a message, if it is one that is translated.
+fn flow(body: &[u8]) -> Option<(Flow, Tracked)> {
     let body = body.get(4..)?;
-    let (opener, asked) = ends(find(body, OPENING)?)?;
-    let (server, answered) = ends(find(body, ANSWERING)?)?;
-    (opener != answered || asked != server).then_some(Flow { opener, asked, server, answered })
+    let (protocol, opener, asked) = ends(find(body, OPENING)?)?;
+    let (_, server, answered) = ends(find(body, ANSWERING)?)?;
+    let tracked = Tracked {
+        is_answered: number(body, STATUS).is_some_and(|status| status & ANSWERED != 0),
+        left: Duration::from_secs(number(body, TIME_OUT).unwrap_or(0).into()),
+    };
+    let flow = Flow { protocol, opener, asked, server, answered };
+    (opener != answered || asked != server).then_some((flow, tracked))
 }
 
-/// The sender and the receiver of packets of one direction.
-fn ends(tuple: &[u8]) -> Option<(End, End)> {
+/// The protocol, the sender and the receiver of packets of one direction.
+fn ends(tuple: &[u8]) -> Option<(u8, End, End)> {
     let (addresses, protocol) = (find(tuple, TUPLE_ADDRESSES)?, find(tuple, TUPLE_PROTOCOL)?);
-    if find(protocol, PROTOCOL)?.first() != Some(&TCP) {
-        return None;
-    }
+    let kind = *find(protocol, PROTOCOL)?.first()?;
     let address = |v4: u16, v6: u16| -> Option<IpAddr> {
         match find(addresses, v4) {
             Some(v4) => Some(Ipv4Addr::from(*v4.first_chunk::<4>()?).into()),
             None => Some(Ipv6Addr::from(*find(addresses, v6)?.first_chunk::<16>()?).into()),
         }
     };
-    let port = |kind: u16| Some(u16::from_be_bytes(*find(protocol, kind)?.first_chunk()?));
-    Some(((address(1, 3)?, port(FROM_PORT)?), (address(2, 4)?, port(TO_PORT)?)))
+    let port = |kind: u16| {
+        let port = find(protocol, kind).and_then(|port| port.first_chunk());
+        port.map_or(0, |port| u16::from_be_bytes(*port))
+    };
+    Some((kind, (address(1, 3)?, port(FROM_PORT)), (address(2, 4)?, port(TO_PORT))))
 }
 
 #[cfg(test)]
@@ -135,17 +155,24 @@ mod tests {
 
     #[test]
     fn each_end_of_a_translated_connection_leads_to_the_other() {
+        const TCP: u8 = 6;
         let (opener, asked, server, answered) = (end(1, 4000), end(9, 80), end(2, 8080), end(14, 5000));
-        let found = flow(&message((opener, asked), (server, answered), TCP)).unwrap();
-        assert_eq!(found, Flow { opener, asked, server, answered });
+        let (found, tracked) = flow(&message((opener, asked), (server, answered), TCP)).unwrap();
+        assert_eq!(found, Flow { protocol: TCP, opener, asked, server, answered });
+        assert_eq!(tracked, Tracked { is_answered: false, left: Duration::ZERO });
         assert_eq!(other_end(&found, opener, asked), Some(server));
         assert_eq!(other_end(&found, server, answered), Some(opener));
         assert_eq!(other_end(&found, asked, opener), None);
         assert_eq!(other_end(&found, opener, server), None, "by its own address it is known without this");
         assert_eq!(flow(&message((opener, server), (server, opener), TCP)), None, "not translated");
-        assert_eq!(flow(&message((opener, asked), (server, answered), 17)), None, "UDP");
+        let mut udp = message((opener, asked), (server, answered), 17);
+        udp.extend(attribute(STATUS, &(ANSWERED | SOURCE).to_be_bytes()));
+        udp.extend(attribute(TIME_OUT, &30_u32.to_be_bytes()));
+        let (found, tracked) = flow(&udp).unwrap();
+        assert_eq!(found.protocol, 17);
+        assert_eq!(tracked, Tracked { is_answered: true, left: Duration::from_secs(30) });
         let six = |last: u16| -> End { ([0xfd00, 0, 0, 0, 0, 0, 0, last].into(), last) };
-        let found = flow(&message((six(1), six(9)), (six(2), six(1)), TCP)).unwrap();
+        let (found, _) = flow(&message((six(1), six(9)), (six(2), six(1)), TCP)).unwrap();
         assert_eq!(other_end(&found, six(1), six(9)), Some(six(2)));
     }
 }

@@ -168,6 +168,7 @@ class LinkRecord:
     unnamed_packets: int
     late_packets: Optional[int]
     crossed_bytes: Optional[int]
+    crossed_flows: Optional[int]
     check: Optional[LinkCheck]
     in_force: Optional[InForce]
     proved: bool

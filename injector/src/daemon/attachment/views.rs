@@ -7,6 +7,7 @@ use super::entry::Entry;
 use super::{CutLinks, Interfaces};
 use crate::discovery::picture::Passage;
 use crate::discovery::segments::{self, Nic, NicPair, NoPair};
+use crate::netns::Identity;
 use injector_core::api::{
     CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView, PeerView, Uncovered,
 };
@@ -48,6 +49,12 @@ impl Interfaces {
             let named = config.owner(address).or(self.identity().held.get(&address).copied());
             named == Some(peer) && !self.identity().moved.contains_key(&address)
         })
+    }
+
+    /// Whether a peer lives in a namespace.
+    pub fn is_home(&self, peer: PeerId, namespace: Identity) -> bool {
+        let home = self.homes.get(&peer).map(|home| self.known[home.at].netns.as_ref());
+        home.is_some_and(|netns| self.workers.identity(netns) == Some(namespace))
     }
 
     /// The times in which neither end of a link had a hook of ours, from an instant on, in the links' order.

@@ -1,9 +1,13 @@
 //! Bytes that TCP connections between two peers received while their link was fully cut, as the receiver's namespace counts
-//! them.
+//! them; and flows that NAT translates and no hook can name, as the namespace tracks them that does so.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crate::netlink::conntrack::{End, Flow};
+use injector_common::packet::protocol::TCP;
+
+use crate::netlink::conntrack::{End, Flow, Tracked};
 use crate::netlink::sockets::TcpSocket;
 use crate::netns::Identity;
 use injector_core::clock::MonoNs;
@@ -14,6 +18,32 @@ const MOST: usize = 10_000;
 
 /// The identity of a TCP socket: its namespace, its own address and its peer's.
 type Socket = (Identity, End, End);
+
+/// By how much the instant at which the kernel forgets a flow has moved if there was a packet: it is read in whole seconds, some
+/// time after the kernel has written it.
+const MOVED: Duration = Duration::from_secs(2);
+
+/// A link whose packets a flow carries unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::daemon) struct CarriedLink {
+    /// The link.
+    pub link: Link,
+    /// Whether these packets are the answers.
+    pub is_answer: bool,
+}
+
+/// A flow that carries packets of links unseen.
+#[derive(Debug)]
+struct CarryingFlow {
+    links: Vec<CarriedLink>,
+    made: Made,
+    /// When the kernel would have forgotten it when it was first seen.
+    ends_at: MonoNs,
+    /// Whether there was a packet since.
+    is_used: bool,
+    /// Whether there were answers.
+    is_answered: bool,
+}
 
 /// A partition's evidence about the connections between its peers.
 #[derive(Debug, Default)]
@@ -30,6 +60,10 @@ pub struct Witness {
     /// For each pair of a socket's ends the other end of its connection, where that is translated, and when
     /// the connection was made.
     translated: BTreeMap<(End, End), (End, Made)>,
+    /// The namespaces that have said once which flows they carry unseen,
+    trackers: BTreeSet<Identity>,
+    /// and these flows.
+    carrying: BTreeMap<(Identity, Flow), CarryingFlow>,
 }
 
 /// When a connection was made, as far as that is known.
@@ -57,11 +91,56 @@ impl Witness {
         Some(crossed)
     }
 
-    /// Takes in the connections that a namespace translates.
-    pub(in crate::daemon) fn translate(&mut self, namespace: Identity, flows: BTreeSet<Flow>) {
+    /// How many flows carried packets of links unseen during the cut; `None` if no namespace that translates was read.
+    pub fn carried(&self) -> Option<BTreeMap<Link, u64>> {
+        if self.trackers.is_empty() {
+            return None;
+        }
+        let mut carried = BTreeMap::new();
+        for flow in self.carrying.values() {
+            for CarriedLink { link, is_answer } in &flow.links {
+                // Of a flow from before the cut, it is not known which end has sent since: the one that opened it is named.
+                let has = match (flow.made, is_answer) {
+                    (Made::During, true) => flow.is_answered,
+                    (Made::During, false) => true,
+                    (_, is_answer) => flow.is_used && !is_answer,
+                };
+                *carried.entry(*link).or_default() += u64::from(has);
+            }
+        }
+        Some(carried)
+    }
+
+    /// Takes in the flows of a namespace that carry packets of the partition's links unseen, as they were read.
+    pub(in crate::daemon) fn track(
+        &mut self,
+        namespace: Identity,
+        seen: MonoNs,
+        flows: Vec<(Flow, Tracked, Vec<CarriedLink>)>,
+    ) {
+        let made = if self.trackers.insert(namespace) { Made::Before } else { Made::During };
+        for (flow, tracked, links) in flows {
+            let ends_at = seen + tracked.left;
+            let is_full = self.carrying.len() >= MOST;
+            let known = match self.carrying.entry((namespace, flow)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(_) if is_full => continue,
+                Entry::Vacant(new) => {
+                    new.insert(CarryingFlow { links, made, ends_at, is_used: false, is_answered: false })
+                }
+            };
+            // A flow that is answered from both ends says nothing of one direction.
+            let is_both_ways = known.links.len() == 2;
+            known.is_used |= is_both_ways && known.ends_at + MOVED <= ends_at;
+            known.is_answered |= tracked.is_answered;
+        }
+    }
+
+    /// Takes in the flows that a namespace translates.
+    pub(in crate::daemon) fn translate(&mut self, namespace: Identity, flows: impl Iterator<Item = Flow>) {
         let is_first = self.translators.insert(namespace);
         let made = if is_first { Made::Before } else { Made::During };
-        for flow in flows {
+        for flow in flows.filter(|flow| flow.protocol == TCP) {
             if self.translated.len() >= MOST {
                 return;
             }
@@ -125,6 +204,7 @@ mod tests {
     fn a_translated_connection_is_with_whom_its_translator_says() {
         let end = |last: u8, port: u16| (IpAddr::from([10, 0, 0, last]), port);
         let flow = |port: u16| Flow {
+            protocol: TCP,
             opener: end(1, port),
             asked: end(9, 80),
             server: end(2, 80),
@@ -139,9 +219,9 @@ mod tests {
         let mut witness = Witness::default();
         witness.add(space, Vec::new());
         assert_eq!(witness.remote(&socket(5, 0)), (end(14, 5), Made::Unsaid), "nobody has said");
-        witness.translate(space, BTreeSet::from([flow(5)]));
+        witness.translate(space, [flow(5)].into_iter());
         assert_eq!(witness.remote(&socket(5, 0)), (end(1, 5), Made::Before));
-        witness.translate(space, BTreeSet::from([flow(5), flow(6)]));
+        witness.translate(space, [flow(5), flow(6)].into_iter());
         assert_eq!(witness.remote(&socket(5, 0)).1, Made::Before, "as it was first said");
         assert_eq!(witness.remote(&socket(6, 0)), (end(1, 6), Made::During));
         let add = |witness: &mut Witness, port, received| {
@@ -152,5 +232,42 @@ mod tests {
         assert_eq!(add(&mut witness, 5, 100), 0, "it may be from before the cut");
         assert_eq!(add(&mut witness, 5, 101), 1);
         assert_eq!(add(&mut witness, 6, 30), 31, "all of it came during the cut");
+    }
+
+    #[test]
+    fn a_flow_carries_packets_if_it_is_new_or_the_kernel_keeps_it_longer() {
+        let end = |last: u8, port: u16| (IpAddr::from([10, 0, 0, last]), port);
+        let flow = |port: u16| Flow {
+            protocol: 17,
+            opener: end(1, port),
+            asked: end(9, 80),
+            server: end(2, 80),
+            answered: end(14, port),
+        };
+        let (link, space) = (Link { src: PeerId(1), dst: PeerId(2) }, Identity::own().unwrap());
+        let there = CarriedLink { link, is_answer: false };
+        let back = CarriedLink { link: link.reversed(), is_answer: true };
+        let mut witness = Witness::default();
+        assert_eq!(witness.carried(), None, "nobody looked");
+        let mut read = |second: u64, flows: &[(u16, u64, bool, &[CarriedLink])]| {
+            let flows = flows.iter().map(|(port, left, is_answered, links)| {
+                let tracked = Tracked { is_answered: *is_answered, left: Duration::from_secs(*left) };
+                (flow(*port), tracked, links.to_vec())
+            });
+            witness.track(space, MonoNs(second * 1_000_000_000), flows.collect());
+            let carried = witness.carried().unwrap();
+            [link, link.reversed()].map(|link| carried.get(&link).copied().unwrap_or(0))
+        };
+        let both = &[there, back][..];
+        assert_eq!(read(1, &[(5, 30, true, both), (6, 30, true, &[there])]), [0, 0], "from before the cut");
+        assert_eq!(read(2, &[(5, 29, true, both), (6, 30, true, &[there])]), [0, 0], "no packet, or one");
+        assert_eq!(read(4, &[(5, 28, true, both)]), [0, 0], "the seconds are whole");
+        assert_eq!(
+            read(5, &[(5, 30, true, both), (6, 30, true, &[there])]),
+            [1, 0],
+            "only 6's answers may pass"
+        );
+        assert_eq!(read(6, &[(7, 30, false, both)]), [2, 0], "a new one");
+        assert_eq!(read(7, &[(7, 29, true, both)]), [2, 1], "and it is answered");
     }
 }
