@@ -274,6 +274,50 @@ fn a_connection_that_is_translated_at_both_ends_is_seen_to_cross() {
     assert!(told.contains("chain ip s pre") && told.contains("chain ip s post"), "{told}");
 }
 
+/// Rules that write addresses without NAT, so that no hook sees both peers: no drop by their own addresses proves the cut.
+#[test]
+#[needs(root, program = "nft")]
+fn addresses_that_are_written_without_nat() {
+    let lab = HostLab::routed_pair();
+    let (service, other, n1, n2) = (lab.ipv4(9), lab.ipv4(8), lab.ipv4(1), lab.ipv4(2));
+    let nft = |commands: &str| nft(&lab, commands);
+    nft("add table inet t; add chain inet t pre { type filter hook prerouting priority -300; }; \
+         add rule inet t pre ip ttl set 60; add rule inet t pre ip dscp set 1; add rule inet t pre ip6 hoplimit set 60; \
+         add table netdev d; add chain netdev d in { type filter hook ingress device h1 priority 0; }");
+    let daemon = hooked(&lab, &["n1", "n2"]);
+    wait_for_state(&daemon, "covered");
+    let there = format!("ip daddr {service} ip daddr set {n2}");
+    nft(&format!("add rule netdev d in {there}"));
+    wait_for_state(&daemon, "unknown");
+    nft("flush chain netdev d in");
+    wait_for_state(&daemon, "covered");
+    nft(&format!(
+        "add table ip m; add chain ip m pre {{ type filter hook prerouting priority -300; }}; \
+         add chain ip m post {{ type filter hook postrouting priority 300; }}; \
+         add rule ip m pre {there}; \
+         add rule ip m post ip saddr {n1} ip daddr {n2} ip saddr set {other}"
+    ));
+    wait_for_state(&daemon, "unknown");
+    daemon.apply("p", &both_ways());
+    for ends in [[("n1", n1), ("n2", n2)], [("n2", n2), ("n1", n1)]] {
+        assert_eq!(lab.delivered(ends[0], ends[1], 5, 0), 0);
+    }
+    assert_eq!(served(&lab, service, 5), 5, "it is true");
+    daemon.heal("p");
+    let says = "of nftables in the daemon's own network namespace writes other addresses into packets";
+    let record = daemon.record_now("p");
+    for link in &record.links {
+        let coverage = link.coverage.as_ref().unwrap();
+        assert!(coverage.is_translated && link.dropped_packets >= Some(5), "{link:#?}");
+        assert!(coverage.reason.as_ref().unwrap().contains(says), "{link:#?}");
+        assert_eq!((link.in_force, link.proved), (Some(InForce::Unknown), false), "{link:#?}");
+    }
+    let world = links(&[("n1", "n2"), ("n2", "n1"), ("n1", "world"), ("world", "n1")], LONG);
+    assert!(states(&daemon, &world).iter().all(|state| state.ends_with(" covered")));
+    daemon.apply("q", &world);
+    assert_eq!(served(&lab, service, 0), 0, "cut off from the world too, it does not get there");
+}
+
 /// Datagrams, and connections that are over before they are read: their sockets say nothing.
 #[test]
 #[needs(root, program = "nft")]

@@ -37,6 +37,8 @@ pub enum TranslatedDestination {
     Peer(PeerId, IpAddr),
     /// Addresses that the rule takes from a map, or computes.
     Computed,
+    /// Whatever the rule writes into packets, without NAT: it may replace either address.
+    Rewritten,
     /// Not all rules of the namespace are known; why.
     Unread(String),
 }
@@ -147,6 +149,9 @@ pub fn translations(sources: &Sources<'_>, identity: &Identity, ours: &[Ours<'_>
                     add(&rule.name, TranslatedDestination::Peer(peer, address), before.clone());
                 }
             }
+        }
+        if let Some(rule) = nat.rewriter.as_ref().filter(|_| is_on_way) {
+            add(rule, TranslatedDestination::Rewritten, everyone.clone());
         }
         if let Some(why) = nat.unread.as_ref().filter(|_| is_on_way) {
             add("", TranslatedDestination::Unread(why.clone()), everyone.clone());

@@ -10,12 +10,14 @@ use super::nft_message::{
     unchanged,
 };
 pub use super::nft_rule::Target;
-use super::nft_rule::{INET, IPV4, IPV6, Rule, Step, Verdict};
+use super::nft_rule::{BRIDGE, INET, IPV4, IPV6, NETDEV, Rule, Step, Verdict};
 use super::nft_walk::{Chain, family};
 use super::raw::{RawSocket, attribute, text};
 
 /// How many rules of a namespace are read at most: Kubernetes writes thousands.
 const MOST_RULES: usize = 10_000;
+/// How many rules of tables without NAT are read at most: they are not kept.
+const MOST_OTHERS: usize = 100_000;
 
 pub(super) const NEW_RULE: u16 = SUBSYSTEM | 6;
 const GET_RULE: u16 = SUBSYSTEM | 7;
@@ -34,6 +36,8 @@ pub struct Nat {
     pub rules: Vec<Dnat>,
     /// The chains in which packets that leave may get another source address; none, if no rule there does.
     pub senders: Vec<Chain>,
+    /// A rule that writes other addresses into packets without NAT, in whichever table: its place.
+    pub rewriter: Option<String>,
     /// Why there may be other rules.
     pub unread: Option<String>,
     /// Whether that is since they changed all the time: read again, they may be known.
@@ -95,20 +99,17 @@ fn rules(socket: &RawSocket) -> io::Result<Nat> {
     })?;
     let mut nat = Nat::default();
     let mut left = MOST_RULES;
-    for (family, table) in chains.tables.clone() {
-        let mut question = vec![family, 0, 0, 0];
-        question.extend(attribute(RULE_TABLE, &[table.as_bytes(), &[0]].concat()));
+    for table in chains.tables.clone() {
         let mut is_cut_short = false;
         // The rules are parsed later: the longer the list takes, the likelier it changes meanwhile.
-        let rules = socket.dump_while(GET_RULE, &question, |rules: &mut Vec<Vec<u8>>, kind, body| {
+        let rules = rules_of(socket, &table, |rules: &mut Vec<Vec<u8>>, body| {
             is_cut_short = rules.len() == left;
-            if kind == NEW_RULE && !is_cut_short {
-                rules.push(body.to_vec());
-            }
+            rules.extend((!is_cut_short).then(|| body.to_vec()));
             !is_cut_short
         })?;
         left -= rules.len();
         for rule in rules.iter().filter_map(|rule| Rule::read(rule)) {
+            nat.rewriter = nat.rewriter.or_else(|| rewriter(&rule));
             chains.sort(rule, &mut nat.rules);
         }
         if is_cut_short {
@@ -116,8 +117,43 @@ fn rules(socket: &RawSocket) -> io::Result<Nat> {
             break;
         }
     }
+    let mut left = MOST_OTHERS;
+    // Once a list is left, the socket is in the middle of it.
+    let others = chains.hooked.difference(&chains.tables).take_while(|_| nat.unread.is_none());
+    for table in others.cloned().collect::<Vec<_>>() {
+        let found = rules_of(socket, &table, |found: &mut Option<String>, body| {
+            left = left.saturating_sub(1);
+            *found = Rule::read(body).as_ref().and_then(rewriter);
+            found.is_none() && left > 0
+        })?;
+        nat.rewriter = nat.rewriter.or(found);
+        if nat.rewriter.is_some() {
+            break;
+        }
+        if left == 0 {
+            nat.lacks(&format!("there are more than {MOST_OTHERS} rules of nftables without NAT"));
+            break;
+        }
+    }
     nat.senders = chains.senders();
     Ok(nat)
+}
+
+/// Lists the rules of a table, until `take` answers `false`.
+fn rules_of<T: Default>(
+    socket: &RawSocket,
+    (family, table): &(u8, String),
+    mut take: impl FnMut(&mut T, &[u8]) -> bool,
+) -> io::Result<T> {
+    let mut question = vec![*family, 0, 0, 0];
+    question.extend(attribute(RULE_TABLE, &[table.as_bytes(), &[0]].concat()));
+    socket.dump_while(GET_RULE, &question, |taken, kind, body| kind != NEW_RULE || take(taken, body))
+}
+
+/// The place of a rule that writes to addresses without NAT.
+fn rewriter(rule: &Rule) -> Option<String> {
+    let place = || format!("chain {} {} {} of nftables", family(rule.family), rule.table, rule.chain);
+    rule.rewrites().then(place)
 }
 
 /// Whether a message about a rule is of one that gives packets another address.
@@ -134,7 +170,9 @@ type ChainKey = (u8, String, String);
 struct Chains {
     /// The tables that have a chain of NAT for packets that arrive or leave. The chains that it calls are in the same table.
     tables: BTreeSet<(u8, String)>,
-    /// The tables among these for packets that arrive,
+    /// The tables that have a chain which the kernel calls for packets, NAT's or others.
+    hooked: BTreeSet<(u8, String)>,
+    /// The tables of NAT for packets that arrive,
     arriving: BTreeSet<(u8, String)>,
     /// and the chains for packets that leave.
     leaving: BTreeSet<ChainKey>,
@@ -151,10 +189,13 @@ impl Chains {
         let (Some(table), Some(name)) = (find(chain, CHAIN_TABLE), find(chain, CHAIN_NAME)) else { return };
         let Some(hook) = find(chain, CHAIN_HOOK).and_then(|hook| number(hook, HOOK_NUMBER)) else { return };
         let is_nat = find(chain, CHAIN_TYPE).is_some_and(|kind| text(kind) == "nat");
+        let (table, name) = (text(table), text(name));
+        if matches!(family, INET | IPV4 | IPV6 | BRIDGE | NETDEV) {
+            self.hooked.insert((family, table.clone()));
+        }
         if !matches!(family, INET | IPV4 | IPV6) {
             return;
         }
-        let (table, name) = (text(table), text(name));
         if is_nat && matches!(hook, PREROUTING | POSTROUTING) {
             self.tables.insert((family, table.clone()));
         }
@@ -292,6 +333,35 @@ mod tests {
         let six = "fd00::2".parse::<Ipv6Addr>().unwrap().octets();
         let six = [constant(1, &six), native_nat(DESTINATION, IPV6, &[1, 1])];
         assert_eq!(to(IPV6, &six), Some(range_of("fd00::2", "fd00::2")));
+    }
+
+    #[test]
+    fn a_rule_that_writes_to_addresses_is_found_in_tables_of_all_families() {
+        let write = |base: u32, at: u32, length: u32| {
+            let data = [(2, base), (3, at), (4, length), (5, 1)];
+            let data = data.map(|(kind, number)| attribute(kind, &be(number))).concat();
+            vec![constant(1, &[10, 0, 0, 2]), expression("payload", &data)]
+        };
+        let is_found = |family: u8, (base, at, length): (u32, u32, u32)| {
+            let body = rule(family, "c", &write(base, at, length));
+            let found = rewriter(&Rule::read(&body).unwrap());
+            assert_eq!(found.is_some(), translates(&body), "it is news");
+            found.is_some()
+        };
+        let (source, destination, hops, transport) = ((1, 12, 4), (1, 16, 4), (1, 8, 2), (2, 0, 4));
+        for family in [INET, IPV4, BRIDGE, NETDEV] {
+            assert!(is_found(family, source) && is_found(family, destination), "{family}");
+            assert!(!is_found(family, hops) && !is_found(family, transport), "{family}");
+        }
+        for family in [INET, IPV6, BRIDGE, NETDEV] {
+            assert!(is_found(family, (1, 8, 16)) && is_found(family, (1, 24, 16)), "{family}");
+            assert!(is_found(family, (1, 8, 8)), "a prefix");
+            assert!(!is_found(family, (1, 6, 2)), "the hop limit");
+        }
+        let name = rewriter(&Rule::read(&rule(NETDEV, "c", &write(1, 16, 4))).unwrap());
+        assert_eq!(name.as_deref(), Some("chain netdev t c of nftables"));
+        let target = attribute(TARGET_NAME, b"SNPT\0");
+        assert!(translates(&rule(IPV6, "c", &[expression("target", &target)])));
     }
 
     #[test]

@@ -11,8 +11,12 @@ use super::raw::{attributes, text, u32_at};
 pub const INET: u8 = 1;
 /// for IPv4,
 pub const IPV4: u8 = 2;
-/// and for IPv6.
+/// for IPv6,
 pub const IPV6: u8 = 10;
+/// for frames that a bridge passes on,
+pub const BRIDGE: u8 = 7;
+/// and for those that a device receives or sends.
+pub const NETDEV: u8 = 5;
 
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
@@ -87,6 +91,8 @@ pub enum Step {
     },
     /// A step that is not read: it may match, and may write to any register.
     Doubt,
+    /// Writes to the addresses in the IP header, without NAT: packets of one direction alone get others.
+    Rewrite,
     /// Ends the rule.
     Verdict(Verdict),
     /// Gives the packet another destination.
@@ -200,7 +206,13 @@ impl Rule {
 
     /// Whether it gives packets another address.
     pub fn translates(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Destination(_) | Step::Source(_)))
+        let gives = |step: &Step| matches!(step, Step::Destination(_) | Step::Source(_) | Step::Rewrite);
+        self.steps.iter().any(gives)
+    }
+
+    /// Whether it writes to addresses without NAT.
+    pub fn rewrites(&self) -> bool {
+        self.steps.contains(&Step::Rewrite)
     }
 }
 
@@ -241,7 +253,7 @@ impl<'a> Expressions<'a> {
                 self.constants.insert(register, find(value, DATA_VALUE)?);
                 None
             }
-            "payload" => Some(payload(data)),
+            "payload" => Some(self.payload(data)),
             "meta" => meta(data),
             "bitwise" => mask(data).or(doubt),
             "cmp" => compare(data).or(doubt),
@@ -269,12 +281,29 @@ impl<'a> Expressions<'a> {
         }
     }
 
+    /// Takes a part of the packet, or writes to one.
+    fn payload(&self, data: &[u8]) -> Step {
+        let of = |kind| number(data, kind).map(|number| number as usize);
+        let header = match (number(data, 2), of(3), of(4)) {
+            (Some(NETWORK_HEADER), Some(at), Some(length)) => Some((at, length)),
+            _ => None,
+        };
+        let Some(to) = register(data, 1) else {
+            let writes = header.is_some_and(|(at, length)| holds_address(self.family, at, length));
+            return if writes { Step::Rewrite } else { Step::Doubt };
+        };
+        let what = header.map_or(Loaded::Unread, |(at, length)| Loaded::Header { at, length });
+        Step::Load { to, what }
+    }
+
     /// A target of xtables. Those that are not of NAT let the packet go on to the next rule, or end it.
     fn xtables(&self, data: &[u8]) -> Option<Step> {
         let target = text(find(data, TARGET_NAME)?);
         match target.as_str() {
             "MASQUERADE" => return Some(Step::Source(Target::Own)),
             "REDIRECT" => return Some(Step::Destination(Target::Own)),
+            // The translation of prefixes of IPv6 keeps no connections.
+            "DNPT" | "SNPT" => return Some(Step::Rewrite),
             "DNAT" | "SNAT" | "NETMAP" => {}
             _ => return None,
         }
@@ -303,17 +332,15 @@ fn register(data: &[u8], kind: u16) -> Option<usize> {
     Some(at)
 }
 
-fn payload(data: &[u8]) -> Step {
-    let Some(to) = register(data, 1) else {
-        // The rule writes to the packet.
-        return Step::Doubt;
+/// Whether a part of the IP header has to do with addresses. In tables for both versions, the hop limit of IPv4 is where an
+/// address of IPv6 begins; what is written there ends before an address of IPv4 does.
+fn holds_address(family: u8, at: usize, length: usize) -> bool {
+    let (first, end) = match family {
+        IPV4 => (12, 20),
+        IPV6 => (8, 40),
+        _ => (12, 40),
     };
-    let of = |kind| number(data, kind).map(|number| number as usize);
-    let what = match (number(data, 2), of(3), of(4)) {
-        (Some(NETWORK_HEADER), Some(at), Some(length)) => Loaded::Header { at, length },
-        _ => Loaded::Unread,
-    };
-    Step::Load { to, what }
+    at < end && at + length > first
 }
 
 fn meta(data: &[u8]) -> Option<Step> {

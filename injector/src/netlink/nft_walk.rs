@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::nft_rule::{Comparison, INET, IPV4, IPV6, Loaded, REGISTERS, Rule, Step, Target, Verdict};
+use super::nft_rule::{
+    BRIDGE, Comparison, INET, IPV4, IPV6, Loaded, NETDEV, REGISTERS, Rule, Step, Target, Verdict,
+};
 
 /// How many chains deep a walk goes: the kernel allows 16.
 const DEEPEST: usize = 16;
@@ -80,6 +82,8 @@ pub fn family(family: u8) -> &'static str {
     match family {
         INET => "inet",
         IPV4 => "ip",
+        BRIDGE => "bridge",
+        NETDEV => "netdev",
         _ => "ip6",
     }
 }
@@ -191,7 +195,7 @@ fn run<'a>(steps: &'a [Step], packet: &Packet<'_>) -> (Chance, Option<&'a Step>)
                     None => chance = Chance::Perhaps,
                 }
             }
-            Step::Doubt => {
+            Step::Doubt | Step::Rewrite => {
                 chance = Chance::Perhaps;
                 registers = [None; REGISTERS];
             }

@@ -30,6 +30,7 @@ pub fn translated(names: &PeerNames, detour: &Detour) -> String {
                 replaces(near, source)
             )
         }
+        Rewrite::WithoutNat(rule) => sends_on(far, rule),
     }
 }
 
@@ -42,6 +43,11 @@ fn sends_on(far: &str, rule: &Translation) -> String {
         TranslatedDestination::Computed => {
             format!(
                 "{rule} in {space} sends packets on to addresses that it looks up, which may be those of {far}"
+            )
+        }
+        TranslatedDestination::Rewritten => {
+            format!(
+                "{rule} in {space} writes other addresses into packets, which may be those to {far} or from it: no hook need see them by their own"
             )
         }
         TranslatedDestination::Unread(why) => {
@@ -58,7 +64,7 @@ fn replaces(sender: &str, SourceRule { space, snat }: &SourceRule) -> String {
 /// The remedy for NAT between two peers.
 pub fn see_both(names: &PeerNames, detour: &Detour) -> String {
     let (near, far) = (names.name(detour.near), names.name(detour.far));
-    if matches!(detour.rewrite, Rewrite::Both(..)) {
+    if matches!(detour.rewrite, Rewrite::Both(..) | Rewrite::WithoutNat(_)) {
         return format!(
             "cut {near} off from world too, or have {near} and {far} reach each other by their own addresses alone and remove the rule for the test"
         );

@@ -24,6 +24,7 @@ impl CoverageAssessor<'_> {
         }
         let opened = [(link.src, link.dst), (link.dst, link.src)];
         let found = opened.into_iter().filter_map(|ends| self.rewritten(link, ends, cut));
+        let found = found.chain(self.without_nat(link, cut));
         found.max_by_key(|assessment| (assessment.state, assessment.is_translated()))
     }
 
@@ -36,6 +37,7 @@ impl CoverageAssessor<'_> {
             .iter()
             // A peer's own translations happen before its devices send.
             .filter(|rule| Some(&rule.space) != home)
+            .filter(|rule| rule.destination != TranslatedDestination::Rewritten)
             .filter(|rule| !matches!(rule.destination, TranslatedDestination::Peer(peer, _) if peer != to))
             .filter(|rule| !is_cut_too(link, (from, to), &rule.before, cut))
             .collect();
@@ -72,6 +74,27 @@ impl CoverageAssessor<'_> {
         let rewrite = Rewrite::Both(rule.clone(), replaced);
         let detour = Detour { near: from, far: to, places: Vec::new(), is_elsewhere: false, rewrite };
         Some(LinkAssessment { state, reason: Reason::Translated(Box::new(detour)) })
+    }
+
+    /// The effect of rules that write to addresses without NAT on packets of a link: whichever end is hooked, it may see
+    /// another address.
+    fn without_nat(&self, link: Link, cut: &[Link]) -> Option<LinkAssessment> {
+        // The port of a peer that passes on nothing says whose all packets there are.
+        let is_behind_port = |rule: &Translation| {
+            let mut ends = [link.src, link.dst].into_iter().map(|peer| self.end(peer));
+            ends.any(|end| end.is_plain && Some(&rule.space) == end.home.as_ref())
+        };
+        let rule = self.picture.translations.iter().find(|rule| {
+            let ends = [(link.src, link.dst), (link.dst, link.src)];
+            rule.destination == TranslatedDestination::Rewritten
+                && !is_behind_port(rule)
+                && !ends.into_iter().any(|ends| is_cut_too(link, ends, &rule.before, cut))
+        })?;
+        let rewrite = Rewrite::WithoutNat(rule.clone());
+        let detour =
+            Detour { near: link.src, far: link.dst, places: Vec::new(), is_elsewhere: false, rewrite };
+        let reason = Reason::Translated(Box::new(detour));
+        Some(LinkAssessment { state: CoverageState::Unknown, reason })
     }
 
     /// Where the far peer's hooks don't see its packets by its own address either.

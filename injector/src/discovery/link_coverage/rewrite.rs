@@ -30,6 +30,8 @@ pub enum Rewrite {
     Source(SourceRule),
     /// Both addresses: neither end's hooks see both peers.
     Both(Translation, SourceRule),
+    /// Either address, by a rule that writes to packets without NAT.
+    WithoutNat(Translation),
 }
 
 /// A rule that replaces the source of packets.

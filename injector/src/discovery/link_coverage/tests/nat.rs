@@ -298,3 +298,26 @@ fn a_rule_for_an_open_end_is_no_better_than_for_a_closed_one() {
     translate(&mut computed[0], Target::Computed);
     assert!(fixture(&config(""), &computed, &["a/eth0"]).assess(1, 2).is_translated());
 }
+
+#[test]
+fn a_rule_that_writes_addresses_without_nat_is_seen_by_neither_end() {
+    let written = |at: usize| {
+        let mut spaces = switched();
+        rules(&mut spaces[at]).rewriter = Some("chain ip m pre of nftables".to_owned());
+        spaces
+    };
+    let beyond = written(0);
+    for hooked in [&["a/eth0"][..], &["a/eth0", "b/eth0"], &["h1", "h2"]] {
+        let assessment = fixture(&config(""), &beyond, hooked).assess(1, 2);
+        assert_eq!((assessment.state, assessment.is_translated()), (Unknown, true), "{hooked:?}");
+        assert!(matches!(detour(assessment).rewrite, Rewrite::WithoutNat(_)));
+    }
+    let (both, near_hook) = ([link(1, 2), link(2, 1)], &["a/eth0", "b/eth0"][..]);
+    let all = [&both[..], &[link(1, 0), link(1, 3)]].concat();
+    assert_eq!(assessed(&beyond, near_hook, link(1, 2), &all), Covered, "n1 sends nothing to anybody");
+    assert_eq!(assessed(&beyond, near_hook, link(2, 1), &all), Unknown);
+    let without_world = [&both[..], &[link(1, 3)]].concat();
+    assert_eq!(assessed(&beyond, near_hook, link(1, 2), &without_world), Unknown);
+    // At the port of a peer that passes on nothing, all is its own.
+    assert_eq!(states(&written(1), &["a/eth0", "b/eth0"]), [Covered, Covered]);
+}
