@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use super::reservations::{Reservations, trials};
 use super::table::Table;
-use crate::api::Outcome;
 use crate::figures::{
     Bound, counted, deadline, maybe_percent, maybe_time, outcome, percent, percents, time, times,
 };
