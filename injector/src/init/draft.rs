@@ -259,8 +259,7 @@ fn comment(text: &str) -> String {
 }
 
 fn without_comments(text: &str) -> String {
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-    lines.map(|line| format!("{line}\n")).collect()
+    text.split_inclusive('\n').filter(|line| !line.trim_start().starts_with('#')).collect()
 }
 
 fn commented(text: &str) -> String {
