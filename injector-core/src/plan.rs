@@ -76,8 +76,7 @@ pub fn slot_scope(scope: Scope) -> SlotScope {
 
 /// Whether a packet of an IP protocol from one address and port to another is never dropped, as the programs see it.
 pub fn is_protected(protect: &[Protect], protocol: u8, from: (IpAddr, u16), to: (IpAddr, u16)) -> bool {
-    let packet =
-        Packet { protocol, sport: from.1, dport: to.1, flags: flag::PORTS, ..Packet::default() };
+    let packet = Packet { protocol, sport: from.1, dport: to.1, flags: flag::PORTS, ..Packet::default() };
     protect.iter().any(|protect| match protect {
         Protect::Address(address) => [from.0, to.0].contains(address),
         Protect::Scope(scope) => slot_scope(*scope).may_hold(&packet),
@@ -295,7 +294,10 @@ mod tests {
         let (a, b) = (("10.0.0.1", 4000), ("10.0.0.2", 22));
         assert!(of(protocol::TCP, a, b) && of(protocol::TCP, b, a), "either end's port");
         assert!(!of(protocol::UDP, a, b) && !of(protocol::TCP, a, ("10.0.0.2", 23)));
-        assert!(of(protocol::UDP, a, ("10.0.0.2", 53)) && !of(protocol::UDP, ("10.0.0.2", 53), a), "one end's");
+        assert!(
+            of(protocol::UDP, a, ("10.0.0.2", 53)) && !of(protocol::UDP, ("10.0.0.2", 53), a),
+            "one end's"
+        );
         assert!(of(253, ("10.0.0.9", 0), ("10.0.0.1", 0)) && !of(253, ("10.0.0.2", 0), ("10.0.0.1", 0)));
     }
 

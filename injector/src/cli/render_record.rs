@@ -243,7 +243,7 @@ fn outages(text: &mut String, record: &RecoveryRecord) {
 
 /// How often an endpoint was out: where nothing is known of the time before the heal, at least so often.
 fn times(outage: &Outage) -> String {
-    let at_least = if !outage.is_known_before_heal() { "≥ " } else { "" };
+    let at_least = if outage.is_known_before_heal() { "" } else { "≥ " };
     match outage.windows.len() {
         0 if !outage.is_known_before_heal() => NONE.to_owned(),
         1 => format!("{at_least}once"),
