@@ -29,7 +29,7 @@ const KEPT: usize = 1024;
 /// The most bytes that a call may hold of what came and was not yet taken: a health check is answered by a few bytes.
 const WINDOW: u32 = 32 * 1024;
 /// The same of all probes under way together, which are as many as servers keep waiting,
-const WINDOWS: usize = 16 * 1024 * 1024;
+const WINDOWS: usize = 8 * 1024 * 1024;
 /// and the least of one.
 const SMALLEST_WINDOW: u32 = 4 * 1024;
 /// The same of a connection that calls share.
