@@ -177,7 +177,7 @@ impl ApiTask {
 
 /// Notifies who has started the daemon, and the log.
 /// Notes other injectors on the hooks of our interfaces. TCX takes both of them, without a word.
-async fn note_other_injectors(state: &State, bootstrap: &Bootstrap, ready: &Ready) {
+async fn note_other_injectors(state: &mut State, bootstrap: &Bootstrap, ready: &Ready) {
     if bootstrap.other_injectors.is_empty() {
         return;
     }
