@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use injector::server::command::{
-    Command, CommandReceiver, EventFeed, Handle, Probes, PutMode, Record, Views,
+    Command, CommandReceiver, EventFeed, Handle, ProbeList, PutMode, Record, Views,
 };
 use injector::server::{ApiSocket, serve};
 use injector_core::api::{
@@ -211,7 +211,12 @@ async fn answer(mut commands: CommandReceiver, sender: Sender<Asked>) {
                 Asked::Recovery { name, generation, wait }
             }
             Command::Probes { reply, .. } => {
-                let _ = reply.send(Ok(Probes(Arc::default())));
+                let _ = reply.send(Ok(ProbeList::Closed(Arc::default())));
+                Asked::Other
+            }
+            // Of a list that is open alone.
+            Command::ProbesPart { reply, .. } => {
+                let _ = reply.send(Ok(Vec::new()));
                 Asked::Other
             }
             Command::ProbeOnce(reply) => {
