@@ -22,8 +22,9 @@ pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn
     let mut chosen: Vec<&Place> =
         paths.iter().flat_map(|path| &path.places[..path.sure]).filter(|place| is_held(place)).collect();
     for path in &paths {
-        let is_passed =
-            path.places[..path.sure].iter().any(|place| chosen.iter().any(|known| known.is(place)));
+        // Either NIC on a cable between two peers names its own peer alone.
+        let passing = if is_on_a_cable(path, found) { 1 } else { path.sure };
+        let is_passed = path.places[..passing].iter().any(|place| chosen.iter().any(|known| known.is(place)));
         if !is_passed {
             chosen.push(&path.places[0]);
         }
@@ -46,6 +47,21 @@ pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn
         }
     }
     choice
+}
+
+/// Whether a path begins at a NIC whose other end is another peer's NIC, and neither peer is behind the other.
+fn is_on_a_cable(path: &DevicePath, found: &BTreeMap<PeerId, Found>) -> bool {
+    let [near, far] = &path.places[..path.sure] else { return false };
+    let exits = || found.values().flat_map(|found| &found.exits);
+    let is_other_end = |exit: &DevicePath| {
+        exit.sure == 2 && exit.places[0].is(far) && exit.places[1].is(near) && near.netns != far.netns
+    };
+    let leads_out = |of: &Place, other: &Place| {
+        exits()
+            .filter(|exit| exit.sure > 0 && exit.places[0].netns == of.netns)
+            .any(|exit| exit.places[..exit.sure].get(1).is_none_or(|end| end.netns != other.netns))
+    };
+    exits().any(is_other_end) && leads_out(near, far) == leads_out(far, near)
 }
 
 /// The paths that are hooked besides a peer's own: all exits of its home, and where a silent peer may be.
@@ -114,6 +130,34 @@ mod tests {
         assert_eq!(chosen(&[&["eth0.5 eth0"], &["eth0"]]), ["eth0"], "a VLAN's parent sees it all");
         assert_eq!(chosen(&[&["eth0.5 eth0"], &["eth0.6 eth0"]]), ["eth0.5", "eth0.6"]);
         assert_eq!(chosen(&[&["v1", "v2"], &["v2"]]), ["v1", "v2"], "every path of a peer");
+    }
+
+    #[test]
+    fn a_cable_between_peers_is_hooked_at_both_ends() {
+        let place = |name: &str, netns: &str| Place {
+            netns: Some(injector_core::config::Netns::Name(netns.to_owned())),
+            ..place(name)
+        };
+        let exit = |(name, netns): (&str, &str), (end, far): (&str, &str)| DevicePath {
+            places: vec![place(name, netns), place(end, far)],
+            sure: 2,
+            is_own: true,
+        };
+        let config = Config::parse(
+            "peers: { n1: { addresses: [10.0.0.1] }, n2: { addresses: [10.0.0.2] } }\ninterfaces: auto\n",
+            "test",
+        )
+        .unwrap();
+        let chosen = |more: Option<DevicePath>| -> Vec<String> {
+            let (n1, n2) = (exit(("e0", "a"), ("f0", "b")), exit(("f0", "b"), ("e0", "a")));
+            let of = |exits: Vec<DevicePath>| Found { paths: exits.clone(), exits, ..Found::default() };
+            let exits = std::iter::once(n2).chain(more).collect();
+            let found = [(PeerId(1), of(vec![n1])), (PeerId(2), of(exits))].into();
+            choose(&config, &found, |_| false).into_iter().map(|(interface, _)| interface.name).collect()
+        };
+        assert_eq!(chosen(None), ["e0", "f0"]);
+        let uplink = exit(("up", "b"), ("port", "host"));
+        assert_eq!(chosen(Some(uplink)), ["e0", "up"], "n1 is behind n2");
     }
 
     #[test]

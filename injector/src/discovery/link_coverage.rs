@@ -281,10 +281,19 @@ impl<'a> CoverageAssessor<'a> {
             mine.len() - to_world < self.picture.ends.len() - 1
         };
         let dst = self.end(link.dst);
-        let has_port = dst.ports.iter().any(|id| self.hooked.contains(id));
-        if is_grouped && is_fair && dst.is_here && !has_port && link.src != PeerId::WORLD && is_partial() {
+        let has_port = |end: &PeerEnd| end.ports.iter().any(|id| self.hooked.contains(id));
+        // Only the sender's own port drops what it sends to all.
+        let src = self.end(link.src);
+        let is_unnamed = || assessment.state == CoverageState::Covered && src.is_here && !has_port(src);
+        let may_pass = is_grouped && is_fair && dst.is_here && link.src != PeerId::WORLD;
+        let cables = if may_pass { self.unnamed_cables(src, dst) } else { Vec::new() };
+        let passes = may_pass && (!has_port(dst) || !cables.is_empty());
+        if passes && (is_partial() || is_unnamed()) {
             let home = dst.home.as_ref().and_then(|home| self.picture.homes.get(home));
-            let bridges = home.map(|inside| inside.bridges.clone()).unwrap_or_default();
+            let mut bridges = home.map(|inside| inside.bridges.clone()).unwrap_or_default();
+            if !cables.is_empty() {
+                bridges = cables;
+            }
             let only = match &dst.paths[..] {
                 [path] => path.sure.iter().copied().find(|id| self.hooked.contains(id)),
                 _ => None,
@@ -295,6 +304,26 @@ impl<'a> CoverageAssessor<'a> {
             };
         }
         assessment
+    }
+
+    /// The receiver's own NICs on cables to the sender that are not hooked as its ports: the sender's NICs at their other ends do
+    /// not name who receives.
+    fn unnamed_cables(&self, src: &'a PeerEnd, dst: &'a PeerEnd) -> Vec<Place> {
+        let inside = |end: &'a PeerEnd| end.home.as_ref().and_then(|home| self.picture.homes.get(home));
+        let (Some(from), Some(to)) = (inside(src), inside(dst)) else { return Vec::new() };
+        let is_cable = |exit: &Passage, other: &PeerEnd| {
+            exit.places.len() == 2 && exit.far == other.home && exit.bridge.is_none()
+        };
+        let leads_out =
+            |of: &super::picture::Inside, other: &PeerEnd| of.exits.iter().any(|exit| exit.far != other.home);
+        // One that is behind the other is named by that one's end, too.
+        if leads_out(from, dst) != leads_out(to, src) {
+            return Vec::new();
+        }
+        let is_named =
+            |exit: &Passage| exit.sure.iter().any(|id| self.hooked.contains(id) && dst.ports.contains(id));
+        let cables = to.exits.iter().filter(|exit| is_cable(exit, src) && !is_named(exit));
+        cables.filter_map(|exit| exit.places.first().cloned()).collect()
     }
 
     /// Whether an interface of ours is on a path of one of a link's ends.

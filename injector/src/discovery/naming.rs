@@ -142,8 +142,15 @@ impl<'a> Sources<'a> {
                 .clone()
                 .any(|place| place.name == interface.name && place.netns.as_ref() == interface.netns)
         };
-        let is_on_a_way = self.found.iter().any(|(other, found)| *other != peer && is_there(found));
-        let Some((at, link)) = self.spot(interface) else { return is_on_a_way };
+        let spot = self.spot(interface);
+        // Whoever is at the far end of the peer's own NIC is not behind the peer: what leaves by the NIC, the peer sends.
+        let far = spot.filter(|_| end == End::Own).and_then(|spot| other_end(self.namespaces, spot));
+        let is_beyond = |other: PeerId| {
+            self.homes.get(&other).is_some_and(|home| far.is_some_and(|(at, _)| home.at == at))
+        };
+        let is_on_a_way =
+            self.found.iter().any(|(other, found)| *other != peer && !is_beyond(*other) && is_there(found));
+        let Some((at, link)) = spot else { return is_on_a_way };
         let home = self.homes.get(&peer).map(|home| home.at);
         let is_nested = nested.iter().any(|(other, outer)| *other != peer && Some(*outer) == home);
         if end == End::Own && bridge_of(&self.namespaces[at], link).is_some() {
@@ -158,7 +165,7 @@ impl<'a> Sources<'a> {
     }
 
     /// The peers that are plugged into another one's home alone, each with the number of that: they are behind each of
-    /// its other devices.
+    /// its other devices. Of two that have a cable between them and nothing else, neither is behind the other.
     fn nested(&self) -> Vec<(PeerId, usize)> {
         let mut nested = Vec::new();
         for (peer, home) in self.homes {
@@ -168,7 +175,8 @@ impl<'a> Sources<'a> {
                 .map(|(at, _)| at)
                 .filter(|at| *at != home.at && self.homes.values().any(|other| other.at == *at))
                 .collect();
-            nested.extend(outer.into_iter().filter(|at| !self.leads_out(home.at, *at)).map(|at| (*peer, at)));
+            let is_behind = |at: &usize| !self.leads_out(home.at, *at) && self.leads_out(*at, home.at);
+            nested.extend(outer.into_iter().filter(is_behind).map(|at| (*peer, at)));
         }
         nested
     }

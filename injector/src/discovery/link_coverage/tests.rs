@@ -263,6 +263,34 @@ fn frames_to_groups_need_a_port_of_the_receivers() {
     assert_eq!(assessor.assess_in(link(2, 1), &cut, true).state, Covered, "n1's port is hooked");
     let all = [link(1, 2), link(1, 3), link(2, 1)];
     assert_eq!(assessor.assess_in(link(1, 2), &all, true).state, Covered, "dropped where n1 sends");
+    // What comes out of n1's port may be of n3, which is behind n1.
+    let mut spaces = switched();
+    spaces[1].facts.links.push(veth(1, 21, "v3", 5));
+    spaces.push(space("c", facts(vec![veth(3, 5, "eth0", 21)], &[(5, "10.0.0.3")])));
+    let fixture = self::fixture(&config(""), &spaces, &["h1", "a/v3"]);
+    let assessor = CoverageAssessor::new(&fixture.picture, &fixture.hooked, &none);
+    assert_eq!(assessor.assess(link(1, 2)).state, Covered);
+    assert_eq!(assessor.assess_in(link(1, 2), &all, true), group);
+}
+
+#[test]
+fn a_cable_between_peers_needs_the_receivers_own_nic() {
+    let spaces = [
+        space("a", facts(vec![veth(1, 2, "e2", 3), veth(1, 4, "e3", 5)], &[(2, "10.0.0.1")])),
+        space("b", facts(vec![veth(2, 3, "e1", 2), veth(2, 6, "e3", 7)], &[(3, "10.0.0.2")])),
+        space("c", facts(vec![veth(3, 5, "e1", 4), veth(3, 7, "e2", 6)], &[(5, "10.0.0.3")])),
+    ];
+    let none = BTreeSet::new();
+    let cut = [link(1, 2), link(2, 1)];
+    let of = |interfaces: &[&str], at: Link| {
+        let fixture = fixture(&config(""), &spaces, interfaces);
+        CoverageAssessor::new(&fixture.picture, &fixture.hooked, &none).assess_in(at, &cut, true)
+    };
+    let one_end = ["a/e2", "a/e3", "b/e3"];
+    let Reason::Group(PeerId(2), places, _) = of(&one_end, link(1, 2)).reason else { panic!() };
+    assert_eq!(places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>(), ["e1"]);
+    assert_eq!(of(&one_end, link(2, 1)).state, Covered, "n1's own NICs are hooked");
+    assert_eq!(of(&["a/e2", "a/e3", "b/e3", "b/e1"], link(1, 2)).state, Covered);
 }
 
 #[test]

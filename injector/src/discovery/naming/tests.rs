@@ -107,6 +107,32 @@ fn a_nested_peer_shares_the_ports_of_its_host() {
 }
 
 #[test]
+fn a_nic_on_a_cable_to_another_peer_is_its_own_peers() {
+    let cable = |space, index, name: &str, far| veth(space, index, name, far);
+    let spaces = [
+        space("", facts(vec![device(0, 2, "eth0", Kind::Other)], &[])),
+        space("a", facts(vec![cable(1, 2, "e0", 3)], &[(2, "10.0.0.1")])),
+        space("b", facts(vec![cable(2, 3, "e0", 2)], &[(3, "10.0.0.2")])),
+    ];
+    let (a, b, c) = (netns("a"), netns("b"), netns("c"));
+    let ends = [ours(1, "e0", Some(&a)), ours(2, "e0", Some(&b))];
+    assert_eq!(ports(&named(&config(""), &spaces, &ends)), ["1: 1 Own", "2: 2 Own"]);
+    // Each of three has a cable to each of the others.
+    let spaces = [
+        space("a", facts(vec![cable(1, 2, "e2", 3), cable(1, 4, "e3", 5)], &[(2, "10.0.0.1")])),
+        space("b", facts(vec![cable(2, 3, "e1", 2), cable(2, 6, "e3", 7)], &[(3, "10.0.0.2")])),
+        space("c", facts(vec![cable(3, 5, "e1", 4), cable(3, 7, "e2", 6)], &[(5, "10.0.0.3")])),
+    ];
+    let all: Vec<Ours<'_>> = [("e2", &a), ("e3", &a), ("e1", &b), ("e3", &b), ("e1", &c), ("e2", &c)]
+        .into_iter()
+        .zip(1..)
+        .map(|((name, netns), id)| ours(id, name, Some(netns)))
+        .collect();
+    let wanted = ["1: 1 Own", "2: 1 Own", "3: 2 Own", "4: 2 Own", "5: 3 Own", "6: 3 Own"];
+    assert_eq!(ports(&named(&config(""), &spaces, &all)), wanted);
+}
+
+#[test]
 fn macs_of_one_peer_alone() {
     let mut spaces = switched();
     let mac = |namespaces: &[Namespace], at: usize| namespaces[at].facts.links[0].mac.unwrap();
