@@ -75,6 +75,7 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     context.has_passed.clear();
     if is_addressed(&context.packet)
         && context.receiver != 0
+        && context.receiver == context.dst
         && traits_of(context.src) & traits::BOUND != 0
         && is_named_elsewhere(context.dst) != 0
     {

@@ -203,10 +203,14 @@ pub extern "C" fn rolls_here(side: u64) -> u32 {
     };
     let is_rolling = match at {
         0 => true,
-        // SAFETY: the value is not read.
-        ROLL_SEVERAL => unsafe {
-            ROLLS.get(&RollKey { peer, interface: identity::interface(context) }).is_some()
-        },
+        ROLL_SEVERAL => {
+            // A packet of someone behind the peer passes two of them: it is lost where it leaves the sender, or gets to the
+            // receiver, and not at the peer's device that leads to that one.
+            let is_inside = if peer == src { side.receiver } else { side.sender } == peer;
+            let key = RollKey { peer, interface: identity::interface(context) };
+            // SAFETY: the value is not read.
+            !is_inside && unsafe { ROLLS.get(&key) }.is_some()
+        }
         interface => interface == identity::interface(context),
     };
     let rolls =

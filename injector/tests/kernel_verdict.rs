@@ -294,6 +294,42 @@ fn neighbours_are_kept_unless_asked_for() {
 
 #[test]
 #[needs(root)]
+fn of_a_peers_several_devices_one_loses_a_packet() {
+    let (config, mut programs) = bench(THREE);
+    let there = link(&config, "n1", "n2");
+    let mut half = steady(1);
+    half.loss = LOSS_ALL / 2;
+    programs.place(0, &half, &[there]);
+    programs.word(1, 0);
+    programs.set(NOON, 0, 0);
+    let frame = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x");
+    let elsewhere = INTERFACE + 1;
+    // Whose own device the interface is, where source and destination are bound, and whether the packet is lost going in and out.
+    let (n1, n2, n3) = (there.src, there.dst, PeerId(3));
+    let cases: [(PeerId, &[u32], &[u32], [bool; 2]); 6] = [
+        (n1, &[INTERFACE, elsewhere], &[], [false, true]),
+        (n1, &[INTERFACE], &[], [true, true]),
+        (n2, &[INTERFACE, elsewhere], &[], [true, true]),
+        (n3, &[INTERFACE, elsewhere], &[], [true, true]),
+        (n2, &[], &[INTERFACE, elsewhere], [true, false]),
+        (n1, &[], &[INTERFACE, elsewhere], [true, true]),
+    ];
+    for (peer, src, dst, lost) in cases {
+        let port = Port { peer, end: End::Own, is_shared: false };
+        let identity = Identity { ports: [(INTERFACE, port)].into(), ..Identity::default() };
+        programs.kernel.identify(&identity).unwrap();
+        for (peer, bound) in [(n1, src), (n2, dst)] {
+            programs.kernel.bind_roll(peer, &bound.iter().copied().collect()).unwrap();
+        }
+        for (hook, lost) in [(Hook::In, lost[0]), (Hook::Xdp, lost[0]), (Hook::Out, lost[1])] {
+            assert_eq!(programs.drops(hook, &frame), lost, "{hook:?} of {peer:?}: {src:?}, {dst:?}");
+        }
+    }
+    programs.word(0, 0);
+}
+
+#[test]
+#[needs(root)]
 fn loss_is_rolled_only_at_the_bound_hook() {
     let (config, mut programs) = bench(THREE);
     let there = link(&config, "n1", "n2");

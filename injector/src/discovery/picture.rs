@@ -30,6 +30,10 @@ pub struct Passage {
     pub host_ends: Vec<u32>,
     /// A device whose frames no hook can see, by name; such a passage has no places.
     pub blind: Option<String>,
+    /// Interfaces of ours on devices below a macvlan: they see all of its frames but those between siblings.
+    pub below: Vec<u32>,
+    /// Whether other devices of its home carry its frames, within packets of their own.
+    pub is_tunnel: bool,
     /// The namespace that holds the other end of a veth,
     pub far: Option<Space>,
     /// and the bridge that this end is a port of there, by its index.
@@ -163,6 +167,7 @@ impl Seen<'_> {
             passage.host_ends.extend(exit.end.as_ref().and_then(|end| self.id(end)));
             passage.blind = exit.by.is_empty().then(|| exit.place.name.clone());
             (passage.far, passage.bridge) = self.far(exit.end.as_ref());
+            passage.is_tunnel = space.facts.link(exit.index).is_some_and(|link| link.kind == Kind::Tunnel);
             inside.devices.insert(exit.index, passage.clone());
             inside.exits.push(passage);
         }
@@ -192,6 +197,11 @@ impl Seen<'_> {
                 passage.maybe.extend(members.iter().flat_map(|member| &member.sure));
             }
             inside.devices.insert(link.index, passage);
+        }
+        let below: Vec<Vec<u32>> =
+            exits.iter().map(|exit| below(space, exit.index, &inside.devices)).collect();
+        for (passage, below) in inside.exits.iter_mut().zip(below) {
+            passage.below = below;
         }
         let has_address = |index: u32| space.facts.addresses.iter().any(|(held, _)| *held == index);
         let bridges =
@@ -252,4 +262,17 @@ impl Seen<'_> {
             away: self.config.peer(peer).and_then(|peer| peer.container.clone()).filter(|_| home.is_none()),
         }
     }
+}
+
+/// The interfaces of ours on the devices below a macvlan.
+fn below(space: &Namespace, mut index: u32, devices: &BTreeMap<u32, Passage>) -> Vec<u32> {
+    let mut all = Vec::new();
+    while let Some(link) = space.facts.link(index)
+        && let Some(below) = link.below.filter(|_| link.kind == Kind::Macvlan && !link.is_below_away)
+        && let Some(passage) = devices.get(&below)
+    {
+        all.extend(&passage.sure);
+        index = below;
+    }
+    all
 }

@@ -5,29 +5,54 @@ use std::collections::BTreeSet;
 
 use super::Interfaces;
 use crate::datapath::Kernel;
-use crate::discovery::coverage::Track;
+use crate::discovery::picture::Passage;
 use injector_core::model::{Link, PeerId};
 
-/// For each of a peer's paths the nearest interface, so that no path has two. Where paths share interfaces in
-/// a manner that leaves no such choice for one of them, that path has none: loss that is rolled twice is a
-/// larger loss.
-fn choose(paths: &[Vec<u32>]) -> BTreeSet<u32> {
+/// A path of a peer, as the interfaces on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct RollPath {
+    /// Those that all of its packets pass, the nearest to the peer first.
+    on: Vec<u32>,
+    /// Those that see the packets that a tunnel wraps its own into.
+    around: Vec<u32>,
+}
+
+impl RollPath {
+    fn passes(&self, interface: u32) -> bool {
+        self.on.contains(&interface) || self.around.contains(&interface)
+    }
+
+    fn rolls_on(&self, rolling: &BTreeSet<u32>) -> bool {
+        rolling.iter().any(|interface| self.passes(*interface))
+    }
+}
+
+/// For each of a peer's paths the nearest interface, so that no path has two; then the same for its other paths. Where paths
+/// share interfaces in a manner that leaves no such choice for one of them, that path has none: loss that is rolled twice is a
+/// larger loss. A tunnel's own packets are rolled for beside those around them if the config lists addresses of both, since a
+/// scope holds either.
+fn choose(paths: &[RollPath], others: &[RollPath]) -> BTreeSet<u32> {
     let mut rolling = BTreeSet::new();
-    let rolls_on =
-        |path: &[u32], rolling: &BTreeSet<u32>| path.iter().any(|interface| rolling.contains(interface));
-    let mut shortest_first: Vec<&Vec<u32>> = paths.iter().collect();
-    shortest_first.sort_by_key(|path| path.len());
+    let listed: Vec<RollPath> =
+        paths.iter().map(|path| RollPath { on: path.on.clone(), around: Vec::new() }).collect();
+    choose_more(&mut rolling, &listed, &listed);
+    let all: Vec<RollPath> = paths.iter().chain(others).cloned().collect();
+    choose_more(&mut rolling, others, &all);
+    rolling
+}
+
+fn choose_more(rolling: &mut BTreeSet<u32>, paths: &[RollPath], all: &[RollPath]) {
+    let mut shortest_first: Vec<&RollPath> = paths.iter().collect();
+    shortest_first.sort_by_key(|path| (!path.around.is_empty(), path.on.len()));
     for path in shortest_first {
-        if rolls_on(path, &rolling) {
+        if path.rolls_on(rolling) {
             continue;
         }
-        let is_on_another = |interface: &u32| {
-            paths.iter().any(|other| other.contains(interface) && rolls_on(other, &rolling))
-        };
-        let nearest = path.iter().find(|interface| !is_on_another(interface));
+        let is_on_another =
+            |interface: &u32| all.iter().any(|other| other.passes(*interface) && other.rolls_on(rolling));
+        let nearest = path.on.iter().copied().find(|interface| !is_on_another(interface));
         rolling.extend(nearest);
     }
-    rolling
 }
 
 impl Interfaces {
@@ -46,11 +71,17 @@ impl Interfaces {
         }
         let mut news = Vec::new();
         for peer in self.coverage.peers() {
-            let hooked = |track: &Track| -> Vec<u32> {
-                track.interfaces.iter().copied().filter(|id| self.is_attached(*id)).collect()
+            let hooked = |path: RollPath| {
+                let is_attached = |id: &u32| self.is_attached(*id);
+                RollPath {
+                    on: path.on.into_iter().filter(is_attached).collect(),
+                    around: path.around.into_iter().filter(is_attached).collect(),
+                }
             };
-            let paths = self.coverage.present(peer).filter(|track| track.is_apart).map(hooked);
-            let chosen = choose(&paths.filter(|path| !path.is_empty()).collect::<Vec<_>>());
+            let is_hooked = |path: &RollPath| !path.on.is_empty();
+            let paths = self.listed_paths(peer, true).into_iter().map(hooked).filter(is_hooked);
+            let exits = self.exit_paths(peer).into_iter().map(hooked).filter(is_hooked);
+            let chosen = choose(&paths.collect::<Vec<_>>(), &exits.collect::<Vec<_>>());
             let bound = self.bound.get(&peer).cloned().unwrap_or_default();
             let goes_on = bound.iter().all(|id| chosen.contains(id) || !self.is_attached(*id));
             if chosen != bound && (goes_on || !is_rolling) {
@@ -65,6 +96,26 @@ impl Interfaces {
             self.bound.insert(peer, chosen);
         }
         named.is_ok()
+    }
+
+    /// The devices by which a peer's frames leave its home, if that is known.
+    fn exits(&self, peer: PeerId) -> Option<&[Passage]> {
+        let picture = self.eras.now()?;
+        let home = picture.ends.get(&peer)?.home.as_ref()?;
+        Some(&picture.homes.get(home)?.exits)
+    }
+
+    /// The paths by which a peer's frames leave its home, also those by devices without a listed address.
+    fn exit_paths(&self, peer: PeerId) -> Vec<RollPath> {
+        let exits = self.exits(peer).unwrap_or_default();
+        exits.iter().map(|exit| with_below(exit.sure.clone(), exits)).collect()
+    }
+
+    /// The paths of a peer's listed addresses; `is_apart` leaves out those that another one may follow.
+    fn listed_paths(&self, peer: PeerId, is_apart: bool) -> Vec<RollPath> {
+        let exits = self.exits(peer).unwrap_or_default();
+        let tracks = self.coverage.present(peer).filter(|track| track.is_apart || !is_apart);
+        tracks.map(|track| with_below(track.interfaces.clone(), exits)).collect()
     }
 
     /// Why a link's loss is not what was asked for: `None` if each of its packets is known to be rolled for once.
@@ -82,9 +133,12 @@ impl Interfaces {
                     .to_owned(),
             );
         };
-        let missed =
-            self.coverage.present(peer).filter(|track| !track.interfaces.iter().any(|id| bound.contains(id)));
-        let missed = missed.filter_map(|track| self.entry(*track.interfaces.first()?));
+        // What comes by other hosts passes the peer's own devices too, where these are known.
+        let is_home_known = self.exits(peer).is_some();
+        let all = self.listed_paths(peer, is_home_known).into_iter().chain(self.exit_paths(peer));
+        let missed = all
+            .filter(|path| !path.rolls_on(bound))
+            .filter_map(|path| self.entry(path.on.into_iter().find(|id| self.is_attached(*id))?));
         let missed: BTreeSet<String> = missed.map(|entry| shown(&entry.interface)).collect();
         let missed = missed.into_iter().collect::<Vec<_>>().join(", ");
         (!missed.is_empty()).then(|| {
@@ -95,20 +149,36 @@ impl Interfaces {
     }
 }
 
+/// A path that begins with these interfaces, with what its packets pass after them.
+fn with_below(mut on: Vec<u32>, exits: &[Passage]) -> RollPath {
+    let begins = |exit: &&Passage| exit.sure.iter().any(|id| on.contains(id));
+    let Some(exit) = exits.iter().find(begins) else { return RollPath { on, around: Vec::new() } };
+    on.extend(exit.below.iter().filter(|id| !on.contains(id)).copied().collect::<Vec<_>>());
+    let carriers = exits.iter().filter(|other| exit.is_tunnel && !other.is_tunnel);
+    RollPath { on, around: carriers.flat_map(|other| &other.sure).copied().collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn chosen(paths: &[&[u32]]) -> Vec<u32> {
-        let paths: Vec<Vec<u32>> = paths.iter().map(|path| path.to_vec()).collect();
-        let chosen = choose(&paths);
-        for path in &paths {
+    fn paths(paths: &[&[u32]]) -> Vec<RollPath> {
+        paths.iter().map(|path| RollPath { on: path.to_vec(), around: Vec::new() }).collect()
+    }
+
+    fn chosen_of(first: &[RollPath], others: &[RollPath]) -> Vec<u32> {
+        let chosen = choose(first, others);
+        for path in first.iter().chain(others) {
             assert!(
-                path.iter().filter(|interface| chosen.contains(interface)).count() <= 1,
-                "{paths:?}: {chosen:?}"
+                path.on.iter().filter(|interface| chosen.contains(interface)).count() <= 1,
+                "{first:?}, {others:?}: {chosen:?}"
             );
         }
         chosen.into_iter().collect()
+    }
+
+    fn chosen(first: &[&[u32]]) -> Vec<u32> {
+        chosen_of(&paths(first), &[])
     }
 
     #[test]
@@ -127,5 +197,46 @@ mod tests {
         // second has none, and is reported.
         assert_eq!(chosen(&[&[1], &[2], &[3, 1, 2]]), [1]);
         assert_eq!(chosen(&[&[1, 3], &[2, 4], &[3, 4, 5]]), [1, 2, 5]);
+    }
+
+    #[test]
+    fn devices_without_a_listed_address_have_one_too() {
+        assert_eq!(chosen_of(&paths(&[&[1, 2]]), &paths(&[&[1, 2], &[3, 4]])), [1, 3]);
+        // A macvlan, whose packets pass 1 and 2 as well.
+        assert_eq!(chosen_of(&paths(&[&[1, 2]]), &paths(&[&[5, 1, 2], &[1, 2]])), [1]);
+        assert_eq!(chosen_of(&paths(&[&[5, 1, 2]]), &paths(&[&[5, 1, 2], &[1, 2]])), [5]);
+    }
+
+    #[test]
+    fn what_a_tunnel_carries_is_lost_with_the_packets_around_it() {
+        let tunnel = RollPath { on: vec![5], around: vec![1, 2] };
+        let all = [tunnel.clone(), paths(&[&[1, 2]]).remove(0)];
+        assert_eq!(chosen_of(&paths(&[&[1, 2]]), &all), [1]);
+        assert_eq!(
+            chosen_of(std::slice::from_ref(&tunnel), &all),
+            [5],
+            "only the tunnel's address is listed"
+        );
+        assert_eq!(chosen_of(&all, &all), [1, 5], "a scope holds either");
+    }
+
+    #[test]
+    fn a_path_passes_what_is_below_it() {
+        let exit = |sure: &[u32], below: &[u32], is_tunnel| Passage {
+            sure: sure.to_vec(),
+            below: below.to_vec(),
+            is_tunnel,
+            ..Passage::default()
+        };
+        let exits = [exit(&[1, 2], &[], false), exit(&[5], &[1, 2], false), exit(&[6], &[], true)];
+        let path = |on: &[u32], around: &[u32]| RollPath { on: on.to_vec(), around: around.to_vec() };
+        for (begin, wanted) in [
+            (&[1, 2, 9][..], path(&[1, 2, 9], &[])),
+            (&[5], path(&[5, 1, 2], &[])),
+            (&[6], path(&[6], &[1, 2, 5])),
+            (&[8], path(&[8], &[])),
+        ] {
+            assert_eq!(with_below(begin.to_vec(), &exits), wanted);
+        }
     }
 }

@@ -433,10 +433,12 @@ impl Names {
         if reading.is_for_a_group() {
             return self.port(hook).is_some_and(|port| !port.sends);
         }
-        let is_chosen = match (self.config.rolls.get(&from), self.config.rolls.get(&to)) {
-            (Some(interfaces), _) | (None, Some(interfaces)) => interfaces.contains(&hook.interface),
-            (None, None) => true,
-        };
+        let rolls = |peer| Some((peer, self.config.rolls.get(&peer)?));
+        let is_chosen = rolls(from).or_else(|| rolls(to)).is_none_or(|(peer, interfaces)| {
+            // Of several, a packet passes one that leads to somebody behind the peer without being lost there.
+            let port = self.port(hook).filter(|port| port.peer == peer && interfaces.len() > 1);
+            interfaces.contains(&hook.interface) && port.is_none_or(|port| port.sends == (peer == from))
+        });
         // Nobody else can have rolled it if nobody else knows its receiver.
         is_chosen || self.is_at_receiver(hook) && !self.is_named_elsewhere(reading, to, now)
     }
@@ -449,7 +451,11 @@ impl Names {
         hook: Hook,
         now: u64,
     ) -> bool {
-        self.is_at_receiver(hook) && self.is_bound(from) && self.is_named_elsewhere(reading, to, now)
+        let is_at_its_receiver = self.port(hook).is_some_and(|port| port.peer == to);
+        self.is_at_receiver(hook)
+            && is_at_its_receiver
+            && self.is_bound(from)
+            && self.is_named_elsewhere(reading, to, now)
     }
 
     /// Whether a unicast frame is at a receiver's port that is not for that peer: its MAC address is another peer's, or none of
