@@ -59,6 +59,9 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
         if traits_of(other) & traits::FORWARDS == 0 {
             let how = if sender == WORLD { 0 } else { stranger::TO };
             note(sender | receiver, u32::from(how), packets);
+        } else if sender != WORLD && src == WORLD && traits_of(sender) & traits::FORWARDS != 0 {
+            // Of someone behind the one for someone behind the other.
+            note(sender, u32::from(stranger::SPOKEN_FOR), packets);
         }
     }
     if sender != WORLD && src != sender {
@@ -72,6 +75,9 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
             count(packets, sender, dst, live);
             return 0;
         }
+        if src == WORLD && dst != WORLD {
+            note(sender, u32::from(stranger::SPOKEN_FOR), packets);
+        }
         // Forwarded or forged: from now on the receiver's hook compares the MAC too.
         if known & traits::FORWARDS == 0 {
             if let Some(odd) = ODD.get_ptr_mut(0) {
@@ -80,9 +86,6 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
             }
             if src == WORLD {
                 emit::count(counter::FOREIGN_SOURCE, 1);
-                if dst != WORLD {
-                    note(sender, u32::from(stranger::SPOKEN_FOR), packets);
-                }
             }
             // The last hook of ours, if the receiver has none.
             if traits_of(dst) & traits::BOUND == 0 {

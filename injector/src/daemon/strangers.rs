@@ -116,7 +116,12 @@ impl State {
             );
             warnings.push(Warning::new(WarningCode::Unnamed, name, text));
         }
-        for stranger in strangers.iter().filter(|stranger| stranger.id.contact == Contact::UnlistedSource) {
+        // The config says of a router that it sends for others.
+        let is_news = |stranger: &&Stranger| {
+            stranger.id.contact == Contact::UnlistedSource
+                && !self.config.peer(stranger.id.peer).is_some_and(|peer| peer.forwards)
+        };
+        for stranger in strangers.iter().filter(is_news) {
             let name = names.name(stranger.id.peer);
             let address = stranger.address.map_or_else(|| "others".to_owned(), |address| address.to_string());
             let text = format!(
