@@ -498,7 +498,7 @@ fn the_programs_agree_with_the_model() {
         ("responses", 10_000),
         ("group packets", 50),
         ("leaked", 5_000),
-        ("late", 500),
+        ("late", 1_500),
         ("foreign", 200),
         ("unnamed", 200),
         ("at the sender's port", 1_000),
