@@ -295,6 +295,9 @@ fn neighbours_are_kept_unless_asked_for() {
 #[test]
 #[needs(root)]
 fn of_a_peers_several_devices_one_loses_a_packet() {
+    /// Interfaces that roll.
+    type Rolling = &'static [u32];
+    const ELSEWHERE: u32 = INTERFACE + 1;
     let (config, mut programs) = bench(THREE);
     let there = link(&config, "n1", "n2");
     let mut half = steady(1);
@@ -303,16 +306,15 @@ fn of_a_peers_several_devices_one_loses_a_packet() {
     programs.word(1, 0);
     programs.set(NOON, 0, 0);
     let frame = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x");
-    let elsewhere = INTERFACE + 1;
     // Whose own device the interface is, where source and destination are bound, and whether the packet is lost going in and out.
     let (n1, n2, n3) = (there.src, there.dst, PeerId(3));
-    let cases: [(PeerId, &[u32], &[u32], [bool; 2]); 6] = [
-        (n1, &[INTERFACE, elsewhere], &[], [false, true]),
+    let cases: [(PeerId, Rolling, Rolling, [bool; 2]); 6] = [
+        (n1, &[INTERFACE, ELSEWHERE], &[], [false, true]),
         (n1, &[INTERFACE], &[], [true, true]),
-        (n2, &[INTERFACE, elsewhere], &[], [true, true]),
-        (n3, &[INTERFACE, elsewhere], &[], [true, true]),
-        (n2, &[], &[INTERFACE, elsewhere], [true, false]),
-        (n1, &[], &[INTERFACE, elsewhere], [true, true]),
+        (n2, &[INTERFACE, ELSEWHERE], &[], [true, true]),
+        (n3, &[INTERFACE, ELSEWHERE], &[], [true, true]),
+        (n2, &[], &[INTERFACE, ELSEWHERE], [true, false]),
+        (n1, &[], &[INTERFACE, ELSEWHERE], [true, true]),
     ];
     for (peer, src, dst, lost) in cases {
         let port = Port { peer, end: End::Own, is_shared: false };
