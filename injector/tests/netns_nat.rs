@@ -397,7 +397,7 @@ fn flows_that_are_translated_at_both_ends_are_seen_to_cross() {
     let [there, _] = cut("old", &|| {
         until("old", false, &|| {
             send();
-        })
+        });
     });
     assert_eq!((there.in_force, there.proved), (Some(InForce::No), false), "{there:#?}");
     for link in cut("short", &|| until("short", true, &talk)) {
