@@ -8,6 +8,7 @@ mod name;
 mod outage;
 mod problem;
 mod record;
+mod reload;
 mod request;
 mod verdict_options;
 mod verify;
@@ -17,7 +18,7 @@ mod warning;
 pub use coverage::{
     Coverage, CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView,
 };
-pub use event::{ConfigOutcome, Event, EventKind, First};
+pub use event::{Event, EventKind, First};
 pub use name::partition_name;
 pub use outage::{ClusterOutage, FailOver, Outage};
 pub use problem::{Code, Problem};
@@ -25,6 +26,7 @@ pub use record::{
     Bypassed, EndpointRecord, HostRecord, InForce, LinkRecord, OLDEST_RECORD_SCHEMA, Outcome, Phases,
     RECORD_SCHEMA, RecoveryRecord, ShapePair, TcpState, Uncovered, role_suffix, role_words,
 };
+pub use reload::{ConfigOutcome, RefusedConfig};
 pub use request::*;
 pub use verdict_options::VerdictOptions;
 pub(crate) use verdict_options::verdict_fields;

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::record::Outcome;
+use super::reload::ConfigOutcome;
 use super::view::{Healed, Stamped};
 use crate::clock::{MonoNs, WallNs};
 
@@ -130,32 +131,6 @@ impl fmt::Display for First {
             Self::Data => "data",
             Self::Response => "response",
         })
-    }
-}
-
-/// What came of reading the config again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ConfigOutcome {
-    /// It is in force, as a whole.
-    InForce,
-    /// It says the same as before: nothing was done.
-    Unchanged,
-    /// It has faults, or something is in its way: nothing was done.
-    Refused,
-    /// It could not be put in force: the one before is in force again.
-    Failed,
-}
-
-impl ConfigOutcome {
-    /// The outcome in words, for people.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::InForce => "in force",
-            Self::Unchanged => "unchanged",
-            Self::Refused => "refused",
-            Self::Failed => "failed, the one before is in force again",
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::coverage::{CoverageSummary, ExitView, LinkCoverageView, NameView};
-use super::event::ConfigOutcome;
+use super::reload::RefusedConfig;
 use super::request::{Owner, PartitionRequest, StartAt};
 use super::warning::Warning;
 use crate::clock::{HostClock, MonoNs, Span, WallNs};
@@ -325,19 +325,6 @@ pub struct PeerView {
     /// Whether it passes on what others send: by the config, or as the next hop of a route.
     #[serde(default)]
     pub forwards: bool,
-}
-
-/// A reload that left the config before in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RefusedConfig {
-    /// When it was refused, by the daemon's clock.
-    pub at_ns: MonoNs,
-    /// The wall clock at that instant.
-    pub wall: WallNs,
-    /// Whether it was refused or failed.
-    pub outcome: ConfigOutcome,
-    /// Why, in words.
-    pub what: String,
 }
 
 /// `GET /v1/status`.

@@ -31,6 +31,7 @@ use crate::server::command::{Command, ConnectionId, Handle, Origin, Requester};
 use injector_core::api::{Code, Problem};
 
 mod answer;
+mod ask;
 mod caller;
 pub mod command;
 mod conduct;

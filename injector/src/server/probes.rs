@@ -8,11 +8,13 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::answer::Budget;
+use super::ask::{ANSWER_TIMEOUT, ask};
 use super::extract::{Name, Params};
 use super::problem::ProblemResponse;
-use super::routes::{ANSWER_TIMEOUT, ProbesQuery, ask};
 use crate::server::command::{Command, Handle, ProbeKey, ProbeList, ProbesPart};
 use injector_core::api::{Code, ProbeView, Problem};
 use injector_core::sample::EndpointId;
@@ -23,6 +25,13 @@ const PAUSE_AFTER_PROBES: u32 = 4;
 const PAGE: usize = 256;
 /// The bytes of a probe that an answer keeps from being freed, about.
 const KEPT_BYTES: usize = 160;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProbesQuery {
+    /// Which partition of that name; default the newest.
+    generation: Option<u32>,
+}
 
 /// A list, as far as it has not been read.
 struct Rest {

@@ -11,25 +11,23 @@ use axum::routing::{delete, get, post, put};
 use schemars::generate::SchemaGenerator;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
-use tokio::sync::oneshot;
 
 use super::answer::Budget;
+use super::ask::{ANSWER_TIMEOUT, ask, ask_at_once};
 use super::conduct::Conduct;
 use super::events::Until;
 use super::extract::{Json, Name, NoQuery, OptionalJson, Params};
-use super::probes::probes;
+use super::probes::{ProbesQuery, probes};
 use super::problem::ProblemResponse;
 use super::route::{ResponseKind, Route};
 use super::{events, metrics, openapi};
-use crate::server::command::{Command, Handle, Origin, PutMode, Reply};
+use crate::server::command::{Command, Handle, Origin, PutMode};
 use injector_core::api::{
     Code, EnableRequest, EndpointAnswer, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest,
     PartitionView, ProbeView, Problem, RecoveryRecord, Status,
 };
 use injector_core::clock::Span;
 
-/// How long the daemon may take for an answer that waits for nothing.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Probing every endpoint once takes as long as the slowest timeout.
 const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 /// The longest `wait` of a long poll.
@@ -147,41 +145,6 @@ async fn no_such_call(method: Method, uri: axum::http::Uri) -> ProblemResponse {
     Problem::new(Code::NoSuchCall, format!("there is no {method} {}", uri.path()))
         .remedy("GET /v1/openapi.json lists every call")
         .into()
-}
-
-/// Asks the daemon, in this user's turn.
-pub(super) async fn ask<T>(
-    handle: &Handle,
-    budget: &Budget,
-    limit: Duration,
-    command: impl FnOnce(Reply<T>) -> Command,
-) -> Result<T, Problem> {
-    let exchange = async {
-        let _turn = budget.turn_for_command().await?;
-        ask_at_once(handle, Duration::MAX, command).await
-    };
-    tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| Err(no_answer(limit)))
-}
-
-fn no_answer(limit: Duration) -> Problem {
-    Problem::new(Code::NoAnswer, format!("no answer from the daemon within {} s", limit.as_secs()))
-        .remedy("the request may still take effect: look at GET /v1/partitions")
-}
-
-/// Asks the daemon without waiting for a turn: for heals, and for calls that do not wait for the daemon's
-/// task.
-pub(super) async fn ask_at_once<T>(
-    handle: &Handle,
-    limit: Duration,
-    command: impl FnOnce(Reply<T>) -> Command,
-) -> Result<T, Problem> {
-    let stopping = || Problem::new(Code::Stopping, "the daemon is stopping").remedy("start it again");
-    let (reply, answer) = oneshot::channel();
-    let exchange = async {
-        handle.send(command(reply)).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())
-    };
-    tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| Err(no_answer(limit)))
 }
 
 fn content(media: &'static str, body: Body) -> Response {
@@ -367,13 +330,6 @@ async fn recovery(
     };
     let _turn = budget.turn_for_list().await?;
     budget.json_aside(record).await
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ProbesQuery {
-    /// Which partition of that name; default the newest.
-    pub(super) generation: Option<u32>,
 }
 
 async fn probe_once(

@@ -19,12 +19,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::ask::{ANSWER_TIMEOUT, ask_at_once};
 use super::command::{Command, Handle};
 use super::conduct::Conduct;
 use super::conversation::{Answers, GRACE, REFUSAL_TIMEOUT, REFUSALS, Refusal, Then, WATCH, converse, whole};
 use super::metrics::{self, PROMETHEUS};
 use super::problem::ProblemResponse;
-use super::routes::{ANSWER_TIMEOUT, ask_at_once, not_with};
+use super::routes::not_with;
 use crate::rights;
 use injector_core::api::{Code, Problem};
 
