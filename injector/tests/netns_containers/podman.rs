@@ -13,6 +13,14 @@ use crate::located::{Located, archive, web_server};
 pub const HOST: &str = "h";
 /// Where Debian has what makes Podman's networks.
 const NETAVARK: &str = "/usr/lib/podman/netavark";
+/// The config of its engine. Locks are files of its own: those in shared memory have one name for all engines of a machine, and one of two
+/// that begin at once fails. What Podman would raise takes a right that some machines do not give.
+const CONFIG: &str = r#"
+[engine]
+lock_type = "file"
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=2000:2000"]
+"#;
 
 pub struct Podman {
     service: Option<Process>,
@@ -29,6 +37,7 @@ impl Podman {
         let mut lab = Lab::builder("p").up().unwrap();
         lab.add(HOST);
         let mut podman = Self { service: None, lab };
+        std::fs::write(podman.config(), CONFIG).unwrap();
         podman.import("web", &web_server(podman.lab.folder()));
         let network = "network create --disable-dns --subnet 10.77.77.0/24 net";
         podman.ok(network);
@@ -49,6 +58,11 @@ impl Podman {
         self.ok(&format!("import {} {name}", archive(tree).display()));
     }
 
+    /// Its engine's config.
+    pub fn config(&self) -> PathBuf {
+        self.lab.folder().join("containers.conf")
+    }
+
     /// Its API's socket.
     pub fn socket(&self) -> PathBuf {
         self.lab.folder().join("podman.sock")
@@ -66,8 +80,7 @@ impl Podman {
 
     /// Stops its API, as far as it can be connected to: nothing is answered.
     ///
-    /// It may hold locks of the engine then, some of them in shared memory where nobody sees who holds them, so no
-    /// command of Podman may be run afterwards: [`Podman::locate`] asks before.
+    /// It may hold locks of the engine then, so no command of Podman may be run afterwards: [`Podman::locate`] asks before.
     pub fn freeze(&self) {
         self.service.as_ref().unwrap().signal(Signal::STOP);
     }
@@ -94,6 +107,7 @@ impl Podman {
         command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
         // crun refuses some machines' cgroups.
         command.args(["--runtime", "runc", "--log-level", "error"]);
+        command.env("CONTAINERS_CONF", self.config());
         command
     }
 
@@ -104,7 +118,8 @@ impl Podman {
         limited
             .args(["--foreground", "--kill-after=5", "60"])
             .arg(podman.get_program())
-            .args(podman.get_args());
+            .args(podman.get_args())
+            .env("CONTAINERS_CONF", self.config());
         self.lab.within(HOST, || limited.args(words.split_whitespace()).output().unwrap())
     }
 

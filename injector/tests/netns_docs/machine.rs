@@ -73,15 +73,12 @@ impl Machine {
 
     /// A script that runs this Podman.
     pub fn program(&self) -> String {
-        let limits = self.podman.lab.folder().join("containers.conf");
-        // What Podman would raise takes a right that some machines do not give.
-        fs::write(&limits, "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=2000:2000\"]\n")
-            .unwrap();
+        let config = self.podman.config();
         let command = self.podman.command();
         let program = injector_lab::program("podman").unwrap();
         let words: Vec<String> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-        let (limits, program) = (limits.display(), program.display());
-        format!("CONTAINERS_CONF={limits} exec {program} {} \"$@\"", words.join(" "))
+        let (config, program) = (config.display(), program.display());
+        format!("CONTAINERS_CONF={config} exec {program} {} \"$@\"", words.join(" "))
     }
 }
 
