@@ -39,13 +39,6 @@ use injector_lab::{PATIENCE, needs};
 use page::{Block, Length, Mark};
 use page_lab::PageLab;
 
-/// How often a block is run if the machine is too busy for what it measures.
-const ATTEMPTS: u32 = 3;
-/// What the commands exit with if a recovery was not judged.
-const UNDECIDED: i32 = 2;
-/// What they say if that is since the daemon got no processor time.
-const STARVED: &str = "this host held the daemon up";
-
 /// Whether recoveries are observed as long as a page's config says.
 fn is_long() -> bool {
     std::env::var_os("INJECTOR_LONG").is_some()
@@ -90,22 +83,14 @@ fn runs(page: &str, page_lab: &PageLab) {
     assert!(count > 0, "{page} has no block that is run");
 }
 
-/// Runs a block, which must exit as the page says. While other tests run, the machine may be too busy to send probes in time; the
-/// daemon then refuses to judge the recovery, and the block is run again, as a reader would do.
+/// Runs a block, which must exit as the page says.
 fn run_block(page_lab: &PageLab, place: &str, text: &str, exits: i32) {
-    for attempt in 1..=ATTEMPTS {
-        let begun = Instant::now();
-        let output = page_lab.sh(text);
-        let written = [output.stdout, output.stderr].concat();
-        let written = String::from_utf8_lossy(&written);
-        println!("{place}, {:.1?}: {text}\n{written}", begun.elapsed());
-        if output.status.code() == Some(exits) {
-            return;
-        }
-        let is_starved = output.status.code() == Some(UNDECIDED) && written.contains(STARVED);
-        assert!(is_starved && attempt < ATTEMPTS, "{place}:\n{text}\n{written}\n{}", output.status);
-        println!("{place}: attempt {attempt} of {ATTEMPTS} was not judged, since the machine was too busy");
-    }
+    let begun = Instant::now();
+    let output = page_lab.attempt(text, exits);
+    let (status, written) = (output.status, [output.stdout, output.stderr].concat());
+    let written = String::from_utf8_lossy(&written);
+    assert_eq!(status.code(), Some(exits), "{place}:\n{text}\n{written}");
+    println!("{place}, {:.1?}: {text}\n{written}", begun.elapsed());
 }
 
 /// Runs the one command of a block on a terminal, until it shows a peer, and leaves it.
