@@ -131,10 +131,10 @@ fn readers_that_hold_all_they_can_keep_nobody_out() {
     let daemon = Daemon::start(&lab, "d", &config);
     let socket = daemon.socket();
     let held: Vec<_> =
-        (0..6).map(|reader| hold_streams(socket, User { uid: 65400 + reader, gid: READERS })).collect();
+        (0..7).map(|reader| hold_streams(socket, User { uid: 65400 + reader, gid: READERS })).collect();
     let counts: Vec<usize> = held.iter().map(Vec::len).collect();
-    println!("held by six readers: {counts:?}");
-    assert_eq!(counts[0], 8, "one reader leaves places to others");
+    println!("held by seven readers: {counts:?}");
+    assert_eq!(counts, [8, 8, 8, 4, 2, 1, 1], "each leaves places to the next, up to the last one");
     let (answer, _) = call(socket, READER, "GET", "/v1/status");
     assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
     for user in [ROOT, MEMBER] {

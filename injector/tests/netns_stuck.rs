@@ -105,9 +105,9 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     let lab = Lab::switched(2);
     let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
     let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
-    // A cut does not wait where the hooks were read within the last second.
-    std::thread::sleep(Duration::from_millis(1500));
     let stopped = StoppedThread::of(&daemon, &n1);
+    // A cut does not wait where the hooks were read within the last second.
+    std::thread::sleep(Duration::from_millis(1100));
 
     let asked = Instant::now();
     let view = daemon.cli("partition isolate n1 --name p --for 60s");
@@ -178,6 +178,8 @@ fn a_cut_does_not_wait_long_for_hooks_that_were_read_a_moment_ago() {
         // While something is cut, hooks are read ten times a second.
         daemon.cli("partition isolate n3 --name held --for 60s");
         let stopped = StoppedThread::of(&daemon, &n1);
+        // A younger reading would cast no doubt on the cut.
+        std::thread::sleep(Duration::from_millis(400));
         let asked = Instant::now();
         let view = daemon.cli("partition isolate n1 --name p --for 60s");
         let took = asked.elapsed();

@@ -104,7 +104,7 @@ mod tests {
         let counts = TrialCounts { made: 24, decided: 24, beyond: 0, interval };
         let resumed = DutyCycle { made_before: 20, ..PACE };
         let seen = line(counts, 60, resumed, Duration::from_secs(100), "");
-        assert_eq!(seen, "24/60, 1m 40s, about 15m 00s to go; 0/24 late (0.0 to 60.2 %)");
+        assert_eq!(seen, "24/60, 1m 40s, about 15m 00s to go; 0/24 late (0.0 to 60.3 %)");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Peers on this machine: processes that share its addresses, distinguished by their sockets. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-injector_lab::group!(kernels, waits);
+injector_lab::group!(kernels);
 
 mod cgroups;
 mod cost;

@@ -21,6 +21,10 @@ const WAIT: Duration = Duration::from_millis(60);
 /// How old a reading may be to be given instead of another one.
 const RECENT: Duration = Duration::from_secs(1);
 
+/// Up to this age a reading casts no doubt on a cut: while one lasts, hooks are read ten times a second, and a busy host
+/// takes two turns for it at times.
+pub(super) const FRESH: Duration = Duration::from_millis(200);
+
 /// What there is to know of the hooks of one namespace.
 pub(super) enum HooksAnswer {
     /// They were read now.

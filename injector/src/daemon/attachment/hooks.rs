@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::check::NO_ANSWER;
 use super::entry::{Bypass, Entry};
-use super::hook_answers::HooksAnswer;
+use super::hook_answers::{FRESH, HooksAnswer};
 use super::hook_reading::{HookScope, HooksFound, Read, Wanted};
 use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
@@ -201,6 +201,7 @@ impl Interfaces {
                     }
                     Err(error) => format!("could not be read: {error}"),
                 },
+                HooksAnswer::Old(age) if age <= FRESH => continue,
                 HooksAnswer::Old(age) => format!("were last read {} ms before", age.as_millis()),
                 HooksAnswer::None(error) => format!("could not be read: {error}"),
             };
