@@ -78,5 +78,21 @@ fn exchange(mut stream: impl Read + Write, to: &str, request: &Request<'_>) -> R
     };
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| Error::Answer(format!("{to} sent {line:?}")))?;
-    Ok((status, rest.to_owned()))
+    Ok((status, in_one_piece(rest)))
+}
+
+/// What follows a status line, with the chunks of a body joined.
+fn in_one_piece(rest: &str) -> String {
+    let chunked = rest
+        .split_once("\r\n\r\n")
+        .filter(|(headers, _)| headers.to_ascii_lowercase().contains("transfer-encoding: chunked"));
+    let Some((headers, mut chunks)) = chunked else { return rest.to_owned() };
+    let mut whole = format!("{headers}\r\n\r\n");
+    // A body that was cut short ends where it does.
+    while let Some((length, after)) = chunks.split_once("\r\n") {
+        let Ok(length @ 1..) = usize::from_str_radix(length.trim(), 16) else { break };
+        whole.push_str(after.get(..length).unwrap_or(after));
+        chunks = after.get(length..).unwrap_or_default().trim_start_matches("\r\n");
+    }
+    whole
 }

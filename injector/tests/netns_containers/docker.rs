@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use injector_lab::http::{Request, over_unix};
+use injector_lab::http::{Request, body, over_unix};
 use injector_lab::{Lab, PATIENCE, Process};
 use serde_json::{Value, json};
 
@@ -74,11 +74,9 @@ impl Docker {
     }
 
     /// A request; the status, and the body.
-    fn call(&self, method: &str, path: &str, body: &[u8]) -> (u16, String) {
-        let (status, rest) = over_unix(&self.socket(), &Request { method, path, json: body }).unwrap();
-        let (headers, body) = rest.split_once("\r\n\r\n").unwrap();
-        let is_chunked = headers.to_ascii_lowercase().contains("transfer-encoding: chunked");
-        (status, if is_chunked { joined(body) } else { body.to_owned() })
+    fn call(&self, method: &str, path: &str, json: &[u8]) -> (u16, String) {
+        let (status, rest) = over_unix(&self.socket(), &Request { method, path, json }).unwrap();
+        (status, body(&rest).to_owned())
     }
 
     /// The same, which must succeed.
@@ -176,18 +174,4 @@ fn command(lab: &Lab) -> Command {
         command.env("LD_LIBRARY_PATH", std::env::join_paths(folders).unwrap());
     }
     command
-}
-
-/// The parts of a chunked body, in one piece.
-fn joined(mut rest: &str) -> String {
-    let mut whole = String::new();
-    while let Some((length, after)) = rest.split_once("\r\n") {
-        let length = usize::from_str_radix(length.trim(), 16).unwrap();
-        if length == 0 {
-            break;
-        }
-        whole.push_str(&after[..length]);
-        rest = after[length..].trim_start_matches("\r\n");
-    }
-    whole
 }
