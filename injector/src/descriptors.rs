@@ -71,8 +71,10 @@ impl Needs {
         if limit >= self.wanted {
             return in_flight::MOST;
         }
-        let left = limit.saturating_sub(self.beside_probes).max(self.endpoints * FEW_PER_ENDPOINT);
-        usize::try_from(left).unwrap_or(in_flight::MOST)
+        // `auto` reserves files for a thousand interfaces: of what the config may do without, probes have half at least.
+        let spare = limit.saturating_sub(self.least) / 2;
+        let left = limit.saturating_sub(self.beside_probes).max(spare);
+        usize::try_from(left.max(self.endpoints * FEW_PER_ENDPOINT)).unwrap_or(in_flight::MOST)
     }
 }
 
@@ -121,4 +123,27 @@ pub fn raise(config: &Config) -> Result<(), TooFew> {
 /// The limit for commands: some close every descriptor that they may have. `None` if it was not changed.
 pub fn inherited() -> Option<Rlimit> {
     INHERITED.get().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_for_interfaces_takes_no_probes_away() {
+        let config = |interfaces: &str| {
+            let text = format!(
+                "peers:\n  n1: {{ addresses: [10.0.0.1] }}\n  n2: {{ addresses: [10.0.0.2] }}\ninterfaces: {interfaces}\nendpoints:\n  \
+                 - {{ name: e, peers: [n1, n2], probe: {{ tcp: {{ target: \"{{address}}:80\" }} }} }}\n"
+            );
+            Needs::of(&Config::parse(&text, "test").unwrap())
+        };
+        let (auto, named) = (config("auto"), config("[eth0]"));
+        assert_eq!(named.probes_within(named.wanted), in_flight::MOST);
+        // Far less than `auto` would take, and enough for all probes.
+        assert!(auto.probes_within(20_000) >= in_flight::MOST, "{}", auto.probes_within(20_000));
+        // A usual soft limit; two endpoints with the default rate have 100 probes under way at most.
+        assert!(auto.probes_within(1024) >= 300, "{}", auto.probes_within(1024));
+        assert_eq!(auto.probes_within(auto.least), 2 * usize::try_from(FEW_PER_ENDPOINT).unwrap());
+    }
 }
