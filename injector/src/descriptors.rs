@@ -138,7 +138,7 @@ mod tests {
             );
             Needs::of(&Config::parse(&text, "test").unwrap())
         };
-        let (auto, named) = (config("auto"), config("[eth0]"));
+        let (auto, named) = (config("auto"), config("[{ name: eth0 }]"));
         assert_eq!(named.probes_within(named.wanted), in_flight::MOST);
         // Far less than `auto` would take, and enough for all probes.
         assert!(auto.probes_within(20_000) >= in_flight::MOST, "{}", auto.probes_within(20_000));
