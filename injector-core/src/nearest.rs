@@ -22,7 +22,7 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     }
 }
 
-/// From so many letters on, the beginning of a name stands for the name.
+/// The fewest letters of a beginning of a name that is taken for the name.
 const SHORTEST_BEGINNING: usize = 3;
 
 /// The beginning of a remedy that names the nearest known name; empty where none is near.

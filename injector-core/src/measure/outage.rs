@@ -303,7 +303,7 @@ mod tests {
     const CUT: u64 = 100;
     const HEAL: u64 = 200;
 
-    fn at(ms: u64) -> MonoNs {
+    const fn at(ms: u64) -> MonoNs {
         MonoNs(ms * 1_000_000)
     }
 
@@ -326,15 +326,21 @@ mod tests {
     fn judged(probes: &[Judged], tolerate: u64) -> Outage {
         let rules = Rules { consecutive: K, tolerate: Duration::from_millis(tolerate) };
         let found = windows(probes.iter().copied(), rules, at(CUT), true, at(400));
-        let scope = Scope {
-            cut: at(CUT),
-            heal: at(HEAL),
-            until: at(400),
-            served_within: Duration::from_millis(100),
-            is_unseen: false,
-            is_probed: true,
-        };
-        outage(&found, probes.iter().copied(), K, Duration::from_millis(10), &scope)
+        of_windows(&found, probes, &SCOPE)
+    }
+
+    /// A cut that was felt and probed.
+    const SCOPE: Scope = Scope {
+        cut: at(CUT),
+        heal: at(HEAL),
+        until: at(400),
+        served_within: Duration::from_millis(100),
+        is_unseen: false,
+        is_probed: true,
+    };
+
+    fn of_windows(found: &Windows, probes: &[Judged], scope: &Scope) -> Outage {
+        outage(found, probes.iter().copied(), K, Duration::from_millis(10), scope)
     }
 
     fn ends(outage: &Outage) -> Vec<(u64, Option<u64>)> {
@@ -425,15 +431,7 @@ mod tests {
                 probes(change).into_iter().filter(|probe| probe.due >= at(HEAL)).collect();
             let rules = Rules { consecutive: K, tolerate: Duration::ZERO };
             let found = windows(probes.iter().copied(), rules, at(HEAL), false, at(400));
-            let scope = Scope {
-                cut: at(CUT),
-                heal: at(HEAL),
-                until: at(400),
-                served_within: Duration::from_millis(100),
-                is_unseen: true,
-                is_probed: true,
-            };
-            outage(&found, probes.iter().copied(), K, Duration::from_millis(10), &scope)
+            of_windows(&found, &probes, &Scope { is_unseen: true, ..SCOPE })
         };
         let silent = of(&|_| None);
         assert_eq!((silent.never_out(), silent.sum_ns, silent.fail_over), (None, None, None));
@@ -452,15 +450,7 @@ mod tests {
                 .collect();
             let rules = Rules { consecutive: K, tolerate: Duration::ZERO };
             let found = windows(probes.iter().copied(), rules, at(CUT), true, at(400));
-            let scope = Scope {
-                cut: at(CUT),
-                heal: at(HEAL),
-                until: at(400),
-                served_within: Duration::from_millis(100),
-                is_unseen: false,
-                is_probed: false,
-            };
-            outage(&found, probes.iter().copied(), K, Duration::from_millis(10), &scope)
+            of_windows(&found, &probes, &Scope { is_probed: false, ..SCOPE })
         };
         for (outage, after) in [(of(&|_| None), 0), (of(&failing(210, 250)), 41_000_000)] {
             assert_eq!((outage.fail_over, outage.before_heal_ns, outage.lost_by_heal_ns), (None, None, None));

@@ -175,7 +175,6 @@ impl ApiTask {
     }
 }
 
-/// Notifies who has started the daemon, and the log.
 /// Notes other injectors on the hooks of our interfaces. TCX takes both of them, without a word.
 async fn note_other_injectors(state: &mut State, bootstrap: &Bootstrap, ready: &Ready) {
     if bootstrap.other_injectors.is_empty() {
@@ -194,6 +193,7 @@ async fn note_other_injectors(state: &mut State, bootstrap: &Bootstrap, ready: &
     }
 }
 
+/// Notifies who has started the daemon, and the log.
 fn report_ready(state: &State, ready: Ready) -> Result<(), StartError> {
     fault::at("start/ready")
         .and_then(|()| ready.report())
