@@ -80,6 +80,9 @@ enum Chore {
         /// Which
         #[arg(value_enum)]
         which: Vec<soak::Soak>,
+        /// With a release build, as users run it
+        #[arg(long)]
+        release: bool,
     },
     /// The tests of what is shared with the kernel and of configs, under Miri; skipped by name where that can't be installed
     Miri,
@@ -131,7 +134,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Bare => bare::bare()?,
         Chore::Bench => return bench::bench(),
         Chore::Dist(options) => dist::dist(&options)?,
-        Chore::Soak { which } => return soak::soak(&which),
+        Chore::Soak { which, release } => return soak::soak(&which, release),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -90,11 +90,12 @@ impl Soak {
     }
 }
 
-/// Runs one soak, or all of them.
+/// Runs one soak, or all of them, with a debug build or with one as users run it.
 ///
 /// # Errors
 /// A soak fails, or can't be run.
-pub fn soak(which: &[Soak]) -> Result<ExitCode> {
+pub fn soak(which: &[Soak], is_release: bool) -> Result<ExitCode> {
+    let profile: &[&str] = if is_release { &["--release"] } else { &[] };
     setup(&[Need::Build, Need::Network])?;
     let folder = workspace().join("docs/results");
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -109,9 +110,10 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
         let form = soak.form();
         // The examples are built apart: `cargo test --examples` makes tests of them, not the programs that
         // the soaks start.
-        run(cargo().args(["build", "--package", "injector", "--examples"]))?;
-        let built =
-            artifacts(cargo().args(["test", "--package", "injector", "--test", form.program, "--no-run"]))?;
+        run(cargo().args(["build", "--package", "injector", "--examples"]).args(profile))?;
+        let mut command = cargo();
+        command.args(["test", "--package", "injector", "--test", form.program, "--no-run"]).args(profile);
+        let built = artifacts(&mut command)?;
         let program = built.iter().find(|artifact| artifact.is_test && artifact.name == form.program);
         let program = program.with_context(|| format!("cargo built no {}", form.program))?;
         let table = workspace().join(format!("target/soak-{}.md", std::process::id()));
@@ -128,7 +130,9 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
         let _ = std::fs::remove_file(&table);
         ensure!(!text.is_empty(), "{} wrote no table", form.test);
         let file = folder.join(format!("soak-{}.md", soak.name()));
-        std::fs::write(&file, format!("{}{text}", head(*soak, commit.trim())?))
+        let notes =
+            std::fs::read_to_string(&file).map_or_else(|_| String::new(), |old| notes(&old).to_owned());
+        std::fs::write(&file, format!("{}{text}{notes}", head(*soak, is_release, commit.trim())?))
             .with_context(|| format!("writing {}", file.display()))?;
         println!("Result: {}", file.display());
     }
@@ -136,7 +140,7 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
 }
 
 /// The head of a result: what was run, when and where.
-fn head(soak: Soak, commit: &str) -> Result<String> {
+fn head(soak: Soak, is_release: bool, commit: &str) -> Result<String> {
     let reported = |program: &str, words: &[&str]| {
         output(Command::new(program).args(words).current_dir(workspace())).map(|text| text.trim().to_owned())
     };
@@ -147,7 +151,27 @@ fn head(soak: Soak, commit: &str) -> Result<String> {
     let load = std::fs::read_to_string("/proc/loadavg").context("reading the load")?;
     let load = load.split_whitespace().next().unwrap_or_default();
     let name = soak.name();
+    let (option, build) = if is_release { (" --release", "release") } else { ("", "debug") };
     Ok(format!(
-        "# Soak: {name}\n\n`{set}cargo xtask soak {name}` on {date}, commit {commit}, Linux {kernel}, {cpus} CPUs (load {load} at the end), debug build.\n\n"
+        "# Soak: {name}\n\n`{set}cargo xtask soak{option} {name}` on {date}, commit {commit}, Linux {kernel}, {cpus} CPUs (load {load} at the end), {build} build.\n\n"
     ))
+}
+
+/// What people have written below the table of a result, which the next run keeps: from the first heading of the second level on.
+fn notes(result: &str) -> &str {
+    result.find("\n## ").map_or("", |begin| &result[begin..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_begin_at_their_heading() {
+        assert_eq!(
+            notes("# Soak: a\n\n| a |\n\n## What it waits for\n\nA lock.\n"),
+            "\n## What it waits for\n\nA lock.\n"
+        );
+        assert_eq!(notes("# Soak: a\n\n| ## |\n"), "");
+    }
 }

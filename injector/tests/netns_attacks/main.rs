@@ -129,8 +129,9 @@ fn under_every_attack_a_polite_client_is_answered_soon_and_memory_is_bounded() {
     }
     writeln!(
         table,
-        "\nA call is a cut, a status or a heal of a polite client, on a connection that stays open and on one for each call. Each attack has a daemon of its own. Without the pages of its file it may take 52 MiB: a release build \
-         has some 20 MiB of those; a debug build has 40."
+        "\nA call is a cut, a status or a heal of a polite client, on a connection that stays open and on one for each call. Each attack has \
+         a daemon of its own. Without the pages of its file (the last column) it may take {} MiB.",
+        MEMORY_KIB / 1024,
     )
     .unwrap();
     if let Some(path) = std::env::var_os("INJECTOR_SOAK_RESULTS") {
