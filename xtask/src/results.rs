@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::build::{Programs, programs};
 use crate::campaign::Campaign;
@@ -39,6 +40,9 @@ pub struct Options {
     /// Keep the results in another folder than docs/results
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Run nothing: write the reports of the kept runs anew, from their records and with this version's figures and words
+    #[arg(long, conflicts_with = "trials")]
+    report_again: bool,
 }
 
 #[cfg(test)]
@@ -115,6 +119,15 @@ pub fn results(options: &Options) -> Result<ExitCode> {
     let wanted = |part: &&SeriesCampaign| options.only.as_deref().is_none_or(|only| part.name.contains(only));
     let parts: Vec<&SeriesCampaign> = series.parts().iter().filter(wanted).collect();
     ensure!(!parts.is_empty(), "no campaign of the series has {:?} in its name", options.only);
+    let kept = options.out.clone().unwrap_or_else(|| Path::new("docs/results").join(series.name()));
+    let kept = workspace().join(kept);
+    if options.report_again {
+        let programs = programs()?;
+        for part in parts {
+            report_again(&programs, series, part.name, &kept)?;
+        }
+        return compare_pairs(&programs, series, &kept);
+    }
     let chosen = |part: &SeriesCampaign| {
         let choice =
             Choice { peers: part.peers, version: part.version.map(str::to_owned), probes: part.probes };
@@ -128,8 +141,6 @@ pub fn results(options: &Options) -> Result<ExitCode> {
     if let Some(code) = again_as_root(&programs.folder)? {
         return Ok(code);
     }
-    let kept = options.out.clone().unwrap_or_else(|| Path::new("docs/results").join(series.name()));
-    let kept = workspace().join(kept);
     fs::create_dir_all(&kept).with_context(|| format!("creating {}", kept.display()))?;
     for part in parts {
         check_interrupt()?;
@@ -150,9 +161,14 @@ pub fn results(options: &Options) -> Result<ExitCode> {
         campaign.run(chosen(part)?, &programs)?;
         keep(&programs, &run, &folder)?;
     }
+    compare_pairs(&programs, series, &kept)
+}
+
+/// Compares the kept runs of a series.
+fn compare_pairs(programs: &Programs, series: Series, kept: &Path) -> Result<ExitCode> {
     for (one, two) in series.pairs() {
         if kept.join(one).exists() && kept.join(two).exists() {
-            compare(&programs, &kept, one, two)?;
+            compare(programs, kept, one, two)?;
             if matches!(series, Series::Vms) {
                 let file = kept.join("host-and-inside.txt");
                 let text = host_and_inside::table(&kept.join(one), &kept.join(two))?;
@@ -160,9 +176,31 @@ pub fn results(options: &Options) -> Result<ExitCode> {
             }
         }
     }
-    give_back(&kept)?;
+    give_back(kept)?;
     println!("The results are in {}.", kept.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the reports of a kept run anew; its records stay as they are.
+fn report_again(programs: &Programs, series: Series, name: &str, kept: &Path) -> Result<()> {
+    let folder = kept.join(name);
+    let run = workspace().join("target/results-again").join(series.name()).join(name);
+    let _ = fs::remove_dir_all(&run);
+    fs::create_dir_all(&run).with_context(|| format!("creating {}", run.display()))?;
+    for file in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+        let file = file?;
+        fs::copy(file.path(), run.join(file.file_name()))
+            .with_context(|| format!("copying {}", file.path().display()))?;
+    }
+    run_shown(Command::new("gzip").arg("-d").arg(run.join("probes.jsonl.gz")))?;
+    let mut report = Command::new(programs.injector());
+    report.args(["--json", "report"]).arg(below_workspace(&run)).arg("--html").arg(run.join("report.html"));
+    let said: Value =
+        serde_json::from_str(&output(report.current_dir(workspace()))?).context("the report is not JSON")?;
+    let summary = serde_json::to_vec_pretty(&said["summary"]).context("the summary is not JSON")?;
+    fs::write(run.join("summary.json"), summary).context("writing the summary")?;
+    fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    keep(programs, &run, &folder)
 }
 
 /// The files of a run that are kept; the probes compressed, since they are many times as large as all the others.

@@ -302,12 +302,6 @@ fn compare_text(c: &Comparison, left_open: &[String]) -> String {
         ]);
     }
     table.write(&mut out);
-    writeln!(
-        out,
-        "\nThe host starved the instrument in {} of A's trials and {} of B's.",
-        c.a.starved, c.b.starved
-    )
-    .expect("writing to a String cannot fail");
     if c.unmatched > 0 {
         writeln!(
             out,

@@ -20,7 +20,18 @@ pub fn span(ns: u64) -> String {
     }
 }
 
-/// The same of what may be missing.
+/// A length that bounds another from below, with the digits of [`span`]: rounded up, it would claim more than is known.
+pub fn lower_bound(ns: u64) -> String {
+    let shown = match ns {
+        0..1_000 => 1,
+        1_000..1_000_000 => 100,
+        1_000_000..1_000_000_000 => 100_000,
+        _ => 1_000_000,
+    };
+    span(ns / shown * shown)
+}
+
+/// [`span`] of what may be missing.
 pub fn span_or_none(ns: Option<u64>) -> String {
     ns.map_or_else(|| NONE.to_owned(), span)
 }
@@ -101,6 +112,10 @@ mod tests {
         assert_eq!(span(12_340_000), "12.3 ms");
         assert_eq!(span(1_234_000_000), "1.234 s");
         assert_eq!(span_or_none(None), "–");
+        assert_eq!((span(1_999_950), lower_bound(1_999_950)), ("2.0 ms".to_owned(), "1.9 ms".to_owned()));
+        assert_eq!(lower_bound(999_999_999), "999.9 ms");
+        assert_eq!(lower_bound(12_345_999_999), "12.345 s");
+        assert_eq!(lower_bound(999), "999 ns");
         assert_eq!(after(Some(MonoNs(5)), Some(MonoNs(3))), "–");
         assert_eq!(wall(WallNs(1_500_000_000)), "1970-01-01T00:00:01.500000Z");
     }

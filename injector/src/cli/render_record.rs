@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::human::{NONE, Table, after, or_none, span, span_or_none, wall, word, yes_no};
+use super::human::{NONE, Table, after, lower_bound, or_none, span, span_or_none, wall, word, yes_no};
 use injector_core::api::{
     CheckForm, CoverageState, FailOver, HealedBy, HostRecord, InForce, LinkCheck, LinkRecord, Outage,
     Outcome, RecoveryRecord,
@@ -199,7 +199,7 @@ fn outages(text: &mut String, record: &RecoveryRecord) {
         };
         // What was open at the end of the watch lasted at least so long.
         let at_least = |ns: Option<u64>| match ns {
-            Some(_) if outage.open => format!("≥ {}", span_or_none(ns)),
+            Some(ns) if outage.open => format!("≥ {}", lower_bound(ns)),
             ns => span_or_none(ns),
         };
         table.row([
@@ -223,19 +223,21 @@ fn outages(text: &mut String, record: &RecoveryRecord) {
     let _ = write!(text, "\n{table}");
     let _ = writeln!(text, "served within {}", within.join(", "));
     for outage in record.outage.iter().flatten() {
-        let lower = if outage.without_data > 0 || outage.open { "at least " } else { "" };
+        let at_least = |ns| format!("at least {}", lower_bound(ns));
         let whole = |ns: Option<u64>| match ns {
-            Some(_) if outage.open => format!("at least {}", span_or_none(ns)),
+            Some(ns) if outage.open => at_least(ns),
             ns => span_or_none(ns),
         };
+        let is_lower = outage.without_data > 0 || outage.open;
+        let some = |ns| if is_lower { at_least(ns) } else { span(ns) };
         let _ = writeln!(
             text,
-            "{}: all {} out for {}, some out for {lower}{} ({lower}{} of it after the heal), {} each on average",
+            "{}: all {} out for {}, some out for {} ({} of it after the heal), {} each on average",
             outage.name,
             outage.endpoints,
             whole(outage.all_ns),
-            span(outage.some_ns),
-            span(outage.some_after_heal_ns),
+            some(outage.some_ns),
+            some(outage.some_after_heal_ns),
             whole(outage.share_ns)
         );
     }

@@ -74,14 +74,6 @@ fn rates(page: &mut Page, c: &Comparison) {
         );
     }
     page.end_table();
-    page.element(
-        "<p class=\"note\">",
-        format!(
-            "The host starved the instrument in {} of A's trials and {} of B's.",
-            c.a.starved, c.b.starved
-        ),
-        "</p>",
-    );
     if c.unmatched > 0 {
         page.element(
             "<p class=\"note\">",
