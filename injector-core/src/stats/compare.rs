@@ -151,10 +151,10 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
         (_, Some(gap), Some(worst)) if gap.upper95.max(worst.upper95) < margin => Finding::NotWorse,
         _ => Finding::Undecided,
     };
-    let (mut trials_to_show_worse, mut trials_to_rule_out_) = (None, None);
+    let (mut to_show_worse, mut to_rule_out) = (None, None);
     if let (Finding::Undecided, Some(rate_a), Some(rate_b)) = (finding, total_a.rate, total_b.rate) {
-        trials_to_show_worse = trials_per_arm(rate_a, rate_b, POWER);
-        trials_to_rule_out_ = trials_to_rule_out(rate_a, rate_b, margin, POWER);
+        to_show_worse = trials_per_arm(rate_a, rate_b, POWER);
+        to_rule_out = trials_to_rule_out(&strata, margin, POWER);
     }
     let mut comparison = Comparison {
         finding,
@@ -178,8 +178,8 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
         difference_upper95: gap.map(|gap| gap.upper95),
         difference_upper95_worst: worst.map(|worst| worst.upper95),
         margin,
-        trials_to_show_worse,
-        trials_to_rule_out: trials_to_rule_out_,
+        trials_to_show_worse: to_show_worse,
+        trials_to_rule_out: to_rule_out,
         times: time_tests(a, b, deadline),
     };
     comparison.sentence = sentence(&comparison);

@@ -2,7 +2,7 @@
 
 use statrs::distribution::{Binomial, Discrete};
 
-use super::strata::{Arm, Stratum, null_distribution};
+use super::strata::{Arm, Stratum, difference, null_distribution};
 use super::{ALPHA, normal_quantile};
 
 /// The power that a comparison is planned for.
@@ -100,19 +100,44 @@ fn approximate_trials(rate_a: f64, rate_b: f64, power: f64) -> f64 {
     plain / 4.0 * (1.0 + (1.0 + 4.0 / (plain * gap)).sqrt()).powi(2)
 }
 
-/// About the trials an arm with which `compare` rules out, with probability `power`, that B is worse by `margin`
-/// or more, if the true rates are these; `None` if they themselves lie that far apart.
-pub fn trials_to_rule_out(rate_a: f64, rate_b: f64, margin: f64, power: f64) -> Option<u64> {
+/// About the trials an arm with which `compare` rules out, with probability `power`, that B is worse by `margin` or more, if
+/// the true rates are those of the strata, and the trials are spread over these strata; `None` if the rates themselves lie that
+/// far apart, or where it takes more than a million.
+///
+/// At least as many as `compare` itself wants of counts that are as expected: its bound grows with the number of strata.
+pub fn trials_to_rule_out(strata: &[Stratum], margin: f64, power: f64) -> Option<u64> {
+    let compared = || strata.iter().filter(|stratum| stratum.compares());
+    let sum = |arm: fn(&Stratum) -> Arm| {
+        compared().map(arm).fold(Arm::default(), |x, y| Arm { beyond: x.beyond + y.beyond, n: x.n + y.n })
+    };
+    let (a, b) = (sum(|stratum| stratum.a), sum(|stratum| stratum.b));
+    let (rate_a, rate_b) = (a.rate()?, b.rate()?);
     let room = margin - (rate_b - rate_a);
-    if room <= 0.0 || !(0.0..=1.0).contains(&rate_a) || !(0.0..=1.0).contains(&rate_b) {
+    if room <= 0.0 {
         return None;
     }
     let z = normal_quantile(1.0 - ALPHA) + normal_quantile(power);
     let by_spread = z * z * (rate_a * (1.0 - rate_a) + rate_b * (1.0 - rate_b)) / (room * room);
     // Even without a failure the exact limit needs this many.
     let at_least = trials_to_see(margin, 1.0 - ALPHA)?;
-    let trials = by_spread.max(at_least as f64);
-    (trials <= 1e6).then_some(trials.ceil() as u64)
+    let expected = |trials: f64| {
+        let scaled = |arm: Arm, stratum: &Stratum| {
+            let share = (stratum.a.n + stratum.b.n) as f64 / (a.n + b.n) as f64;
+            let n = (trials * share).round().max(1.0);
+            Arm { beyond: (n * arm.rate().unwrap_or_default()).round() as u64, n: n as u64 }
+        };
+        compared()
+            .map(|stratum| Stratum { a: scaled(stratum.a, stratum), b: scaled(stratum.b, stratum) })
+            .collect::<Vec<_>>()
+    };
+    let mut trials = by_spread.max(at_least as f64).ceil();
+    while trials <= 1e6 {
+        if difference(&expected(trials)).is_some_and(|difference| difference.upper95 < margin) {
+            return Some(trials as u64);
+        }
+        trials = (trials * 1.02).ceil();
+    }
+    None
 }
 
 #[cfg(test)]
@@ -166,10 +191,24 @@ mod tests {
 
     #[test]
     fn ruling_out_a_margin() {
-        assert_eq!(trials_to_rule_out(0.0, 0.0, 0.05, POWER), Some(59));
-        assert_eq!(trials_to_rule_out(0.0, 0.06, 0.05, POWER), None);
+        let of = |a: (u64, u64), b: (u64, u64)| Stratum {
+            a: Arm { beyond: a.0, n: a.1 },
+            b: Arm { beyond: b.0, n: b.1 },
+        };
+        assert_eq!(trials_to_rule_out(&[of((0, 20), (0, 20))], 0.05, POWER), Some(59));
+        assert_eq!(trials_to_rule_out(&[of((0, 50), (3, 50))], 0.05, POWER), None);
         // (1.6449 + 0.8416)² · 2 · 0.05 · 0.95 / 0.05² = 234.9.
-        assert_eq!(trials_to_rule_out(0.05, 0.05, 0.05, POWER), Some(235));
+        assert_eq!(trials_to_rule_out(&[of((1, 20), (1, 20))], 0.05, POWER), Some(235));
+    }
+
+    /// Whoever has seen 63 trials of each run and is undecided must not be told that 59 would do.
+    #[test]
+    fn a_margin_over_many_cuts_takes_more_trials() {
+        let stratum = |n| Stratum { a: Arm { beyond: 0, n }, b: Arm { beyond: 0, n } };
+        let seen: Vec<Stratum> = [3; 19].into_iter().chain([2, 2, 1, 1]).map(stratum).collect();
+        assert!(difference(&seen).unwrap().upper95 >= 0.05);
+        let trials = trials_to_rule_out(&seen, 0.05, POWER).unwrap();
+        assert!((64..=84).contains(&trials), "{trials}");
     }
 
     #[test]
