@@ -467,3 +467,29 @@ fn a_peer_whose_nic_is_a_port_of_its_own_bridge() {
     assert!(view.coverage.as_ref().unwrap().is_empty(), "{view:#?}");
     assert_eq!(lab.delivered(("n1", v4(1)), ("n3", v4(3)), 3, 0), 0);
 }
+
+/// Every device of a router leads to somebody else: what is sent to all can be kept from it at the sender alone. The remedy is one
+/// that helps.
+#[test]
+#[needs(root)]
+fn a_router_is_cut_off_from_one_whose_links_are_all_cut() {
+    let mut lab = HostLab::new();
+    lab.add("r");
+    lab.sysctl("r", "ipv4/ip_forward", "1");
+    for host in [1, 2, 3] {
+        let (node, device) = (format!("n{host}"), format!("t{host}"));
+        lab.add(&node);
+        Lab::cable(&lab, ("r", &device), (&node, "eth0"));
+        lab.ip("r", &format!("address add 10.66.{host}.254/24 dev {device}"));
+        lab.ip(&node, &format!("address add 10.66.{host}.1/24 dev eth0"));
+        lab.ip(&node, &format!("route add default via 10.66.{host}.254"));
+    }
+    let node = |host| format!("n{host}: {{ addresses: [10.66.{host}.1] }}");
+    let daemon =
+        lab.daemon(&format!("r: {{ addresses: [10.66.1.254] }}, {}", [1, 2, 3].map(node).join(", ")));
+    let problem = refused(&daemon, &links(&[("n1", "r"), ("r", "n1")], LONG));
+    assert!(problem.detail.contains("n1→r is partly covered: multicast"), "{problem}");
+    let remedy = problem.remedy.unwrap();
+    assert!(remedy.contains("others are reached through r") && !remedy.contains("say so in"), "{remedy}");
+    daemon.apply("p", &isolate("n1", LONG));
+}

@@ -418,6 +418,10 @@ impl Interfaces {
                 self.shown_id(*id),
                 peer = names.name(*peer)
             )),
+            Reason::Group(peer, ..) if self.forwards(*peer) => Some(format!(
+                "others are reached through {peer}, so that no port is {peer}'s alone: cut all links of the senders, as in isolate n1",
+                peer = names.name(*peer)
+            )),
             Reason::Group(peer, _, only) => Some(self.word(names.name(*peer), *only)),
             Reason::Redirect(_) => {
                 Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
@@ -427,6 +431,11 @@ impl Interfaces {
             Reason::Away(..) => Some("start the container, and wait until `injector peers` shows its home".to_owned()),
             Reason::Local(_) | Reason::Loopback(_) | Reason::Closed(_) | Reason::Open => None,
         }
+    }
+
+    /// Whether a peer passes on what others send.
+    fn forwards(&self, peer: PeerId) -> bool {
+        self.hooked_identity().peers.get(&peer).is_some_and(|traits| traits.forwards)
     }
 
     /// Whether an interface of ours is in the namespace that a peer lives in. Then it is known who else is behind it.
