@@ -3,6 +3,9 @@
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
+#[path = "netns_jepsen/sshd.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod sshd;
 #[path = "support/terminal.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod terminal;
@@ -10,9 +13,10 @@ mod terminal;
 use std::process::Command;
 use std::time::Duration;
 
-use injector_lab::{AttachPoint, Lab, needs};
+use injector_lab::{AttachPoint, Lab, needs, skip};
 use live::daemon::{Daemon, isolate};
 use live::traffic::{KINDS, Server, assert_cut, assert_flows};
+use sshd::Sshd;
 use terminal::Terminal;
 
 fn top_of(daemon: &injector_lab::Daemon) -> Command {
@@ -101,4 +105,29 @@ fn top_shows_a_cut_heals_it_by_a_key_and_gives_the_terminal_back() {
     let output = daemon.cli(&["top"]);
     assert_eq!(output.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&output.stderr).contains("top needs a terminal"));
+}
+
+/// Over ssh the terminal is one of sshd's, of the size and kind that the person's has.
+#[test]
+#[needs(root, program = "sshd")]
+fn top_is_used_over_ssh() {
+    if let Some(why) = sshd::why_not() {
+        return skip("top_is_used_over_ssh", &why);
+    }
+    let lab = Lab::new(2);
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
+    let mut sshd = Sshd::new();
+    sshd.start(&lab, "n1", daemon.socket());
+    let session = sshd.session(&lab, "n1");
+    daemon.apply("p", &isolate("n2", Duration::from_mins(10)));
+    let (program, words) = session.split_first().unwrap();
+    let mut ssh = Command::new(program);
+    let mut top = Terminal::start(ssh.args(words).args(["-tt", "injector top"]).env("TERM", "xterm"));
+    let shown = top.wait_for("the cut", |shown| line(shown, "p ").contains("cuts, "));
+    assert!(shown.lines().count() <= 24 && shown.contains("q quit"), "{shown}");
+    top.press("H");
+    top.wait_for("the heal", |shown| shown.contains("nothing is cut"));
+    assert!(daemon.partition("p").healed.is_some());
+    top.press("q");
+    assert!(top.end().success());
 }

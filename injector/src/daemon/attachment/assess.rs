@@ -435,7 +435,7 @@ impl Interfaces {
 
     /// Whether a peer passes on what others send.
     fn forwards(&self, peer: PeerId) -> bool {
-        self.hooked_identity().peers.get(&peer).is_some_and(|traits| traits.forwards)
+        self.identity.peers.get(&peer).is_some_and(|traits| traits.forwards)
     }
 
     /// Whether an interface of ours is in the namespace that a peer lives in. Then it is known who else is behind it.
