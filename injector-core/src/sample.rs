@@ -2,11 +2,26 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::MonoNs;
+use crate::clock::{MonoNs, Span};
+
+/// The interval between probes while nobody measures, if the endpoint's own is not longer.
+pub const IDLE_INTERVAL: Span = Span::millis(500);
+
+/// How late a probe of this interval and timeout may begin, and for how long beyond its interval none may be begun: what is asked
+/// later says nothing of the endpoint as it was then.
+pub fn patience(interval: Span, timeout: Span) -> Duration {
+    timeout.0.max(interval.0).max(IDLE_INTERVAL.0)
+}
+
+/// For how long after it was due the newest result says how an endpoint is: when a prober has ended, it tells nobody.
+pub fn lasts(interval: Span, timeout: Span) -> Duration {
+    interval.0.max(IDLE_INTERVAL.0) + timeout.0 + patience(interval, timeout)
+}
 
 /// The index of an endpoint instance in [`crate::config::Config::endpoints`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,6 +9,7 @@ mod live;
 use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use injector_core::api::{EndpointAnswer, Outcome, RecoveryRecord, WireSight};
@@ -168,6 +169,57 @@ fn a_server_that_stays_away_is_not_recovered() {
     let socket = there.iter().find(|socket| socket.remote_port == stuck.1).unwrap();
     assert_eq!((socket.state.as_str(), socket.local_port), ("established", stuck.0));
     assert!(back.iter().any(|socket| (socket.local_port, socket.remote_port) == (stuck.1, stuck.0)));
+}
+
+/// A network namespace beside those of the lab; deleted when it is dropped.
+struct OwnNamespace(String);
+
+impl OwnNamespace {
+    fn add(name: &str) -> Self {
+        let done = Command::new("ip").args(["netns", "add", name]).status().unwrap();
+        assert!(done.success(), "ip netns add {name}");
+        Self(name.to_owned())
+    }
+}
+
+impl Drop for OwnNamespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
+    }
+}
+
+/// A prober ends with its namespace, and reports no failure. Its silence is no service, neither in a record nor in `status`.
+#[test]
+#[needs(root)]
+fn a_prober_that_is_gone_says_nothing() {
+    let lab = Lab::new(2);
+    let netns = format!("{}x", lab.netns("n1"));
+    let own = OwnNamespace::add(&netns);
+    let config = format!(
+        "{}endpoints:\n  - {{ name: alive, role: required, netns: {netns}, probe: {{ exec: {{ command: [\"true\"] }}, interval: 100ms }} }}\n\
+         ready: {{ consecutive: 2, observe: 3s, observe_max: 6s }}\ndeadline: 10s\n",
+        lab.config(AttachPoint::OwnNic, "auto")
+    );
+    let daemon = Daemon::start(&config);
+    daemon.wait_healthy();
+    let _stream = Stream::start(&lab, "n1", "n2", Duration::from_millis(5));
+    daemon.apply("p", &isolate("n1", Duration::from_mins(1)));
+    std::thread::sleep(Duration::from_millis(500));
+    drop(own);
+    daemon.heal("p");
+    let record = daemon.record("p");
+    let reason = record.outcome_reason.as_deref().unwrap();
+    assert_eq!(record.outcome, Some(Outcome::HarnessFailed), "{reason}");
+    assert!(reason.contains("no probe of alive has a result for "), "{reason}");
+    assert_eq!((record.heal_to_settled_ns, record.endpoints[0].settled_ns), (None, None), "{record:#?}");
+    assert_eq!(daemon.status().endpoints[0].healthy, None);
+    let output = daemon.cli(&["wait", "--healthy", "--timeout", "100ms"]);
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    // What is cut now says that nothing is known.
+    daemon.apply("q", &isolate("n1", Duration::from_millis(300)));
+    let record = daemon.record("q");
+    assert_ne!(record.outcome, Some(Outcome::Recovered), "{record:#?}");
+    assert_eq!(record.endpoints[0].healthy_before, None);
 }
 
 /// `injector probe` says which answers the programs on the hooks would stamp.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::outage::{Judged, Rules, Scope, Window, Windows, outage, windows};
 use super::{EndpointEvidence, PENDING_SLACK};
 use crate::api::{Outage, Stamped};
-use crate::clock::MonoNs;
+use crate::clock::{MonoNs, TimeRange};
 use crate::model::Ready;
-use crate::sample::{Sample, healthy};
+use crate::sample::{self, Sample, healthy};
 
 /// A time in which an endpoint was in service after the heal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,16 +142,44 @@ fn known(samples: &[&Sample], endpoint: &EndpointEvidence<'_>, from: MonoNs, hor
     known
 }
 
+/// The first part of the time from `from` to `until` of which no probe tells anything: none that was sent was due in it, or none
+/// that was due has a result although its timeout has passed. The prober had ended then, or was held up.
+pub(super) fn first_gap(
+    endpoint: &EndpointEvidence<'_>,
+    from: MonoNs,
+    until: MonoNs,
+    horizon: MonoNs,
+) -> Option<TimeRange> {
+    let known = until.min(horizon - endpoint.timeout.0 - PENDING_SLACK);
+    let longest = endpoint.interval.0 + sample::patience(endpoint.interval, endpoint.timeout);
+    let told = endpoint.samples.iter().filter(|sample| sample.done <= horizon && !sample.is_unsent());
+    let mut due: Vec<MonoNs> =
+        told.map(|sample| sample.scheduled).filter(|due| (from..known).contains(due)).collect();
+    due.push(known);
+    due.sort_unstable();
+    let mut last = from;
+    for due in due {
+        if due.saturating_since(last) > longest {
+            return Some(TimeRange { from_ns: last, until_ns: Some(due) });
+        }
+        last = last.max(due);
+    }
+    None
+}
+
 /// The findings of an endpoint's probes before the heal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct BeforeHeal {
-    /// Whether the last K probes before the cut succeeded; `None` if there were fewer, or if one of them was never sent.
+    /// Whether the last K probes before the cut succeeded; `None` if there were fewer, if one of them was never sent, or if the
+    /// last is too old to say anything of the cut's beginning.
     pub healthy: Option<bool>,
     /// The share of failed probes before the cut, of those that were sent; `None` without any.
     pub failure_rate: Option<f64>,
     /// Whether probes failed during the cut, or hung from then past the heal for more than K intervals; `None` if
     /// none ended then.
     pub impaired: Option<bool>,
+    /// Whether there is a part of the cut of which no probe tells anything.
+    pub has_gaps: bool,
 }
 
 impl BeforeHeal {
@@ -165,37 +193,38 @@ impl BeforeHeal {
         horizon: MonoNs,
     ) -> Self {
         let Some(cut) = cut else {
-            return Self { healthy: None, failure_rate: None, impaired: None };
+            return Self { healthy: None, failure_rate: None, impaired: None, has_gaps: false };
         };
         let mut before: Vec<&Sample> =
             endpoint.samples.iter().filter(|sample| sample.done <= cut.begin_ns).collect();
         before.sort_by_key(|sample| sample.scheduled);
         let last: Vec<&Sample> = before.iter().rev().take(consecutive as usize).copied().collect();
+        let is_stale = before.last().is_some_and(|last| {
+            cut.begin_ns.saturating_since(last.scheduled) > sample::lasts(endpoint.interval, endpoint.timeout)
+        });
         let sent = before.iter().filter(|sample| !sample.is_unsent());
         let failed = sent.clone().filter(|sample| sample.failure.is_some()).count();
         let sent = sent.count();
         let heal_begin = heal_begin.unwrap_or(horizon);
-        let mut during = endpoint
-            .samples
-            .iter()
-            .filter(|sample| {
-                sample.scheduled >= cut.end_ns
-                    && sample.scheduled < heal_begin
-                    && sample.done <= horizon
-                    && !sample.is_unsent()
-            })
-            .peekable();
+        let due = endpoint.samples.iter().filter(|sample| {
+            sample.scheduled >= cut.end_ns && sample.scheduled < heal_begin && sample.done <= horizon
+        });
+        let has_gaps = due.clone().any(Sample::is_unsent)
+            || first_gap(endpoint, cut.end_ns, heal_begin, horizon).is_some();
+        let mut during = due.filter(|sample| !sample.is_unsent()).peekable();
         Self {
-            healthy: healthy(&last, consecutive as usize),
+            healthy: healthy(&last, consecutive as usize).filter(|_| !is_stale),
             failure_rate: (sent > 0).then(|| failed as f64 / sent as f64),
             impaired: during.peek().is_some().then(|| {
                 during.any(|sample| {
                     // A probe that was held through the heal succeeds in the end, and yet nothing was served.
+                    // The time that it waited for this process before it was sent is no part of it.
                     let was_held = sample.done > heal_begin
-                        && sample.done.saturating_since(sample.scheduled) > endpoint.interval.0 * consecutive;
+                        && sample.done.saturating_since(sample.begun) > endpoint.interval.0 * consecutive;
                     sample.failure.is_some() || was_held
                 })
             }),
+            has_gaps,
         }
     }
 }

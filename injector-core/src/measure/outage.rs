@@ -202,7 +202,7 @@ pub struct Scope {
     pub served_within: Duration,
     /// Whether the cut lay on the probe's own way.
     pub is_unseen: bool,
-    /// Whether a probe that was sent during the cut ended: without one, nothing is known of that time.
+    /// Whether the probes show the whole cut: some ended in it, and all that were due in it were sent. Else that time is not known.
     pub is_probed: bool,
 }
 

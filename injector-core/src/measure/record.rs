@@ -1,7 +1,7 @@
 //! Assembles the recovery record.
 
 use super::cluster::{Assessment, Bounds, Settling, judge};
-use super::endpoint::{BeforeHeal, Track};
+use super::endpoint::{BeforeHeal, Track, first_gap};
 use super::host::lateness_p99;
 use super::outage::Scope;
 use super::phases::{self, Marks};
@@ -13,12 +13,9 @@ use crate::api::{
     EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outage, Outcome, Phases, RECORD_SCHEMA,
     RecoveryRecord, Stamped,
 };
-use crate::clock::MonoNs;
+use crate::clock::{MonoNs, TimeRange};
 use crate::figures::counted;
 use crate::sample::Sample;
-
-/// How many probes must be due before their absence says something.
-const MANY: u64 = 10;
 
 /// Judges the evidence.
 ///
@@ -59,15 +56,16 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         })
         .collect();
     let observed_until = watch.as_ref().map(Watch::until);
-    let settled = match watch.as_ref().and_then(|watch| watch.cluster) {
-        Some(Assessment { settling: Settling::Settled { .. }, .. }) => endpoints
-            .iter()
-            .filter(|endpoint| endpoint.required)
-            .filter_map(|endpoint| endpoint.settled_ns)
-            .max(),
-        _ => None,
-    };
-    let ready = watch.as_ref().and_then(|watch| watch.cluster?.ready);
+    let settled =
+        match watch.as_ref().filter(|watch| watch.held_up().is_none()).and_then(|watch| watch.cluster) {
+            Some(Assessment { settling: Settling::Settled { .. }, .. }) => endpoints
+                .iter()
+                .filter(|endpoint| endpoint.required)
+                .filter_map(|endpoint| endpoint.settled_ns)
+                .max(),
+            _ => None,
+        };
+    let ready = watch.as_ref().and_then(Watch::ready);
     let since_heal = |at: Option<MonoNs>| at?.since(evidence.heal?.end_ns);
     let outage = watch.as_ref().map(|watch| outages::by_name(&endpoints, watch.heal, watch.until()));
     let some_out = {
@@ -144,7 +142,7 @@ struct Watch<'a> {
     alone: Vec<Assessment>,
     /// The required endpoints' positions.
     required: Vec<usize>,
-    /// Whether a probe of each endpoint that was sent during the cut ended.
+    /// Whether the probes of each endpoint show the whole cut: some ended in it, and all that were due in it were sent.
     is_probed: Vec<bool>,
 }
 
@@ -175,7 +173,7 @@ impl<'a> Watch<'a> {
             _ => heal,
         };
         let alone = tracks.iter().map(|track| judge(&[track], &Bounds { not_before, ..bounds })).collect();
-        let is_probed = before.iter().map(|before| before.impaired.is_some()).collect();
+        let is_probed = before.iter().map(|before| before.impaired.is_some() && !before.has_gaps).collect();
         Self {
             evidence,
             heal,
@@ -187,6 +185,13 @@ impl<'a> Watch<'a> {
             required,
             is_probed,
         }
+    }
+
+    /// When all required endpoints were ready, as far as it is known how they were until then.
+    fn ready(&self) -> Option<MonoNs> {
+        let ready = self.cluster?.ready?;
+        let is_known = |at: &usize| self.unknown_from(*at, self.until()).is_none_or(|from| from > ready);
+        self.required.iter().all(is_known).then_some(ready)
     }
 
     /// Whether no required endpoint was out, neither while cut nor after the heal.
@@ -210,11 +215,23 @@ impl<'a> Watch<'a> {
     /// `None` if the probes decide.
     fn held_up(&self) -> Option<String> {
         let until = self.decided_until()?;
-        let silent = || {
-            let mut required = self.required.iter().map(|&at| &self.evidence.endpoints[at]);
-            required.find_map(|endpoint| self.silent(endpoint, until))
-        };
-        self.unsent().or_else(silent)
+        self.unsent().or_else(|| {
+            self.required.iter().find_map(|&at| {
+                let gap = self.first_gap(at, until)?;
+                let (name, end) = (&self.evidence.endpoints[at].name, gap.until_ns?);
+                Some(format!(
+                    "no probe of {name} has a result for {}, from {} after the heal on: the prober was gone, or this host held \
+                     it up",
+                    seconds(end.saturating_since(gap.from_ns)),
+                    seconds(gap.from_ns.saturating_since(self.heal)),
+                ))
+            })
+        })
+    }
+
+    /// The first part of the time after the heal of which an endpoint's probes tell nothing.
+    fn first_gap(&self, at: usize, until: MonoNs) -> Option<TimeRange> {
+        first_gap(&self.evidence.endpoints[at], self.heal, until, self.horizon)
     }
 
     /// The end of the time whose probes decide; `None` without required endpoints.
@@ -229,37 +246,31 @@ impl<'a> Watch<'a> {
     fn unsent(&self) -> Option<String> {
         let until = self.decided_until()?;
         self.required.iter().find_map(|&at| {
-            let endpoint = &self.evidence.endpoints[at];
-            let decides = |sample: &&Sample| {
-                sample.is_unsent()
-                    && sample.scheduled >= self.heal
-                    && sample.scheduled < until
-                    && sample.done <= self.horizon
-            };
-            let unsent = endpoint.samples.iter().filter(decides).count();
+            let unsent = self.unsent_of(at, until).count();
             (unsent > 0).then(|| {
                 let were = if unsent == 1 { "probe that decides was" } else { "probes that decide were" };
                 format!(
                     "{unsent} {were} never sent to {}: this host held the daemon up; {STARVED_REMEDY}",
-                    endpoint.name
+                    self.evidence.endpoints[at].name
                 )
             })
         })
     }
 
-    /// Why an endpoint's probes decide nothing: most of those due have no result at all, not even a failure,
-    /// as when the namespace that they start from is gone; `None` if enough have one.
-    fn silent(&self, endpoint: &EndpointEvidence<'_>, until: MonoNs) -> Option<String> {
-        let known = until.min(self.horizon - endpoint.timeout.0 - super::PENDING_SLACK);
-        let due = known.since(self.heal)? / endpoint.interval.as_nanos().max(1);
-        let reported = |sample: &&Sample| sample.scheduled >= self.heal && sample.scheduled < known;
-        let results = endpoint.samples.iter().filter(reported).count() as u64;
-        (due >= MANY && results * 2 < due).then(|| {
-            format!(
-                "of {due} probes of {} that decide, {results} have a result: the prober was gone",
-                endpoint.name
-            )
+    /// An endpoint's probes after the heal that were never sent.
+    fn unsent_of(&self, at: usize, until: MonoNs) -> impl Iterator<Item = &Sample> {
+        self.evidence.endpoints[at].samples.iter().filter(move |sample| {
+            sample.is_unsent()
+                && sample.scheduled >= self.heal
+                && sample.scheduled < until
+                && sample.done <= self.horizon
         })
+    }
+
+    /// Since when after the heal it is not known how an endpoint is; `None` if all is known up to `until`.
+    fn unknown_from(&self, at: usize, until: MonoNs) -> Option<MonoNs> {
+        let unsent = self.unsent_of(at, until).map(|sample| sample.scheduled);
+        unsent.chain(self.first_gap(at, until).map(|gap| gap.from_ns)).min()
     }
 
     fn advisory_is_over(&self) -> bool {
@@ -294,12 +305,14 @@ impl<'a> Watch<'a> {
             .collect();
         record.first_ok_ns =
             counted.iter().filter(|sample| sample.failure.is_none()).map(|sample| sample.done).min();
-        record.ready_ns = track.ready();
+        let unknown_from = self.unknown_from(at, until);
+        record.ready_ns = track.ready().filter(|&ready| unknown_from.is_none_or(|from| from > ready));
         record.relapses = track.relapses(until);
         record.probes_sent = counted.len() as u64;
         record.probes_failed = counted.iter().filter(|sample| sample.failure.is_some()).count() as u64;
         if let Some(cut) = self.evidence.cut
             && record.healthy_before == Some(true)
+            && unknown_from.is_none()
         {
             let (endpoint, consecutive) = (&self.evidence.endpoints[at], self.evidence.ready.consecutive);
             let scope = Scope {
@@ -314,10 +327,11 @@ impl<'a> Watch<'a> {
         }
         let Some(decision) = decided else { return };
         record.settled_ns = match settling {
-            Settling::Settled { at, .. } => Some(at),
+            Settling::Settled { at, .. } => Some(at).filter(|_| unknown_from.is_none()),
             Settling::Open | Settling::Hopeless { .. } => None,
         };
         let own = match settling {
+            _ if unknown_from.is_some() => Some(Outcome::Unknown),
             Settling::Settled { .. } => Some(Outcome::Recovered),
             Settling::Hopeless { .. } => Some(Outcome::NotRecovered),
             // Its watch ended before it was decided.
@@ -408,7 +422,9 @@ fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
                 format!("no required endpoint was out, neither while cut nor in the {observe} after the heal")
             } else if let Some(&at) = watch.required.iter().find(|&&at| !watch.is_probed[at]) {
                 let name = &evidence.endpoints[at].name;
-                format!("no failure in the {observe} after the heal; no probe of {name} ended while cut")
+                format!(
+                    "no failure in the {observe} after the heal; what {name} did while cut is not known: probes were not sent, or none ended"
+                )
             } else {
                 format!("in service at the heal, and for {observe} from then on")
             };

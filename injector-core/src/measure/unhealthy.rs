@@ -1,7 +1,8 @@
 //! Why a trial began without a required endpoint in service.
 
+use super::words::seconds;
 use super::{EndpointEvidence, Evidence, STARVED_REMEDY};
-use crate::sample::Sample;
+use crate::sample::{Sample, lasts};
 
 /// The remedy for a cut that came before the required endpoints were healthy.
 const WAIT_FIRST: &str = "cut again once `injector wait --healthy` says that all are";
@@ -27,6 +28,15 @@ pub(super) fn why(
 /// Why it is not known whether it was healthy: it had too few probes, or this host did not send all of the last.
 fn not_known(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'_>) -> String {
     let (name, wanted) = (&endpoint.name, evidence.ready.consecutive);
+    let last = before(evidence, endpoint).map(|sample| sample.scheduled).max();
+    let age = evidence.cut.zip(last).map(|(cut, last)| cut.begin_ns.saturating_since(last));
+    if let Some(age) = age.filter(|age| *age > lasts(endpoint.interval, endpoint.timeout)) {
+        return format!(
+            "{name} was probed last {} before the cut, so that it is not known whether it was healthy: its prober was gone, or this \
+             host held it up; {WAIT_FIRST}",
+            seconds(age)
+        );
+    }
     if before(evidence, endpoint).count() < wanted as usize {
         return format!(
             "{name} had fewer than {wanted} probes before the cut, so that it is not known whether it was healthy; \

@@ -17,6 +17,7 @@ use injector_core::config::Role;
 use injector_core::figures::counted;
 use injector_core::ledger::Life;
 use injector_core::model::Link;
+use injector_core::sample::EndpointId;
 
 /// How many links a refusal names.
 const SHOWN: usize = 4;
@@ -80,12 +81,12 @@ impl State {
     /// The required endpoints that are not known to be healthy now: the outcome of what is cut now will be unknown.
     pub(super) fn not_healthy(&self, request: &PartitionRequest) -> Vec<String> {
         let gates = |name: &str| !request.verdict.advisory.iter().any(|advisory| is_named(name, advisory));
-        let endpoints = self.config.endpoints.iter().zip(&self.healthy);
-        endpoints
-            .filter(|(endpoint, healthy)| {
-                endpoint.role == Role::Required && gates(&endpoint.name) && **healthy != Some(true)
-            })
-            .map(|(endpoint, _)| endpoint.name.clone())
+        let endpoints = self.config.endpoints.iter().enumerate();
+        let gating =
+            endpoints.filter(|(_, endpoint)| endpoint.role == Role::Required && gates(&endpoint.name));
+        gating
+            .filter(|(at, _)| self.healthy_now(EndpointId(*at)) != Some(true))
+            .map(|(_, endpoint)| endpoint.name.clone())
             .collect()
     }
 

@@ -312,7 +312,7 @@ impl State {
                     peer: endpoint.peer.map(|peer| self.config.names.name(peer).to_owned()),
                     address: endpoint.destination(endpoint.peer.map(|peer| self.config.names.name(peer))),
                     required: endpoint.role == Role::Required,
-                    healthy: self.healthy[index],
+                    healthy: self.healthy_now(EndpointId(index)),
                     last_error: self.last_error[index].clone(),
                     probe: super::rules::probe(&self.config, endpoint),
                 })

@@ -13,6 +13,7 @@ use injector_core::clock::MonoNs;
 use injector_core::config::Role;
 use injector_core::ledger::Life;
 use injector_core::metrics::{Drops, EndpointHealth, OpenPartition, Reading, Toggle, ToggledBy};
+use injector_core::sample::EndpointId;
 
 /// How long a reading may count what the links of many partitions dropped.
 const COUNTING: Duration = Duration::from_millis(50);
@@ -58,12 +59,12 @@ impl State {
     }
 
     fn endpoint_health(&self) -> Vec<EndpointHealth> {
-        let endpoints = self.config.endpoints.iter().zip(&self.healthy);
-        let health = endpoints.map(|(endpoint, healthy)| EndpointHealth {
+        let endpoints = self.config.endpoints.iter().enumerate();
+        let health = endpoints.map(|(at, endpoint)| EndpointHealth {
             name: endpoint.name.clone(),
             peer: endpoint.peer.map(|peer| self.config.names.name(peer).to_owned()),
             required: endpoint.role == Role::Required,
-            healthy: *healthy,
+            healthy: self.healthy_now(EndpointId(at)),
         });
         health.collect()
     }

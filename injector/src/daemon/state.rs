@@ -409,6 +409,15 @@ impl State {
         }
     }
 
+    /// Whether an endpoint's last K probes succeeded; `None` where that is not known, or where the last of them is too old to say how
+    /// it is now, since its prober is gone.
+    pub(super) fn healthy_now(&self, endpoint: EndpointId) -> Option<bool> {
+        let options = &self.config.endpoints[endpoint.0].probe.options;
+        let newest = self.samples.last(endpoint, 1).first()?.scheduled;
+        let age = MonoNs::now().saturating_since(newest);
+        self.healthy[endpoint.0].filter(|_| age <= sample::lasts(options.interval, options.timeout))
+    }
+
     /// Gives up the evidence of the open partition whose probes go back furthest, so that those of the others can be kept.
     fn give_up_oldest_evidence(&mut self) {
         let open = self.ledger.iter().filter(|partition| partition.life.is_open());

@@ -1,6 +1,7 @@
 //! Why a probe failed, in the few words that a record has room for.
 
 use std::error::Error;
+use std::time::Duration;
 
 use super::starter::StartDelay;
 use super::tls_fault;
@@ -53,6 +54,8 @@ pub(super) enum Failure {
     Run { program: String, reason: String },
     #[error("{program} was not started within {within}: {why}")]
     Unstarted { program: String, within: Span, why: StartDelay },
+    #[error("this host held the daemon up for {} ms: the probe says nothing", .0.as_millis())]
+    HeldUp(Duration),
     #[error("\"{0}\" is not an address and port; write {{address}}:PORT or 10.0.0.1:PORT")]
     Target(String),
     #[error("the probe's {what} is wrong: {reason}")]
@@ -86,7 +89,7 @@ impl Failure {
             | Self::Exit(_)
             | Self::Signal(_) => FailureCode::Answer,
             Self::NoUser(_) | Self::Run { .. } => FailureCode::Command,
-            Self::Unstarted { .. } | Self::NoSocket(_) => FailureCode::Unsent,
+            Self::Unstarted { .. } | Self::NoSocket(_) | Self::HeldUp(_) => FailureCode::Unsent,
             Self::Target(_) | Self::Request { .. } => FailureCode::Settings,
         }
     }

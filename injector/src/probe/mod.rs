@@ -37,9 +37,9 @@ use failure::Failure;
 use fill::{ProbedPeer, Values};
 use injector_core::clock::{MonoNs, Span};
 use injector_core::config::{Endpoint, ProbeKind};
-use injector_core::sample::{EndpointId, ProbeFailure, Sample};
+use injector_core::sample::{EndpointId, ProbeFailure, Sample, patience};
 pub use prepare::prepare;
-pub use schedule::{IDLE_INTERVAL, Rate, run};
+pub use schedule::{Rate, run};
 use starter::Asker;
 use tokio::time::timeout;
 
@@ -60,6 +60,8 @@ struct Prober {
     /// Where its packets go.
     destination: Option<IpAddr>,
     timeout: Span,
+    /// How late a probe may begin: what is asked later says nothing of the instant at which it was due.
+    patience: Duration,
     next_seq: Cell<u64>,
     /// When [`Self::source`] was last looked up, and the result.
     looked_up: Cell<Option<(MonoNs, Option<IpAddr>)>>,
@@ -92,18 +94,27 @@ impl Prober {
             // Packets that stay on this host pass no hook.
             destination: config.destination(peer_name).filter(|address| !address.is_loopback()),
             timeout: config.probe.options.timeout,
+            patience: patience(config.probe.options.interval, config.probe.options.timeout),
             next_seq: Cell::new(0),
             looked_up: Cell::new(None),
         }
     }
 
-    /// Runs the probe that was due at `scheduled`; the timeout counts from its real beginning.
+    /// Runs the probe that was due at `scheduled`; the timeout counts from its real beginning. Where this process is held up for
+    /// longer than [`Self::patience`], the probe says nothing of its endpoint.
     async fn sample(&self, scheduled: MonoNs) -> Sample {
         let values = Values { probed: &self.probed, seq: self.next_seq.get() };
         self.next_seq.set(values.seq + 1);
         let begun = MonoNs::now();
-        let answer = self.ask(&values).await;
+        let late = begun.saturating_since(scheduled);
+        let answer = if late > self.patience { Err(Failure::HeldUp(late)) } else { self.ask(&values).await };
         let done = MonoNs::now();
+        // A timer that fires so late has waited for this process, and may have fired before an answer that was there was read.
+        let late = done.saturating_since(begun + self.timeout.0);
+        let answer = match answer {
+            Err(Failure::Timeout(_)) if late > self.patience => Err(Failure::HeldUp(late)),
+            answer => answer,
+        };
         let failure = answer.err().map(|failure| ProbeFailure::new(failure.code(), failure.words()));
         Sample { endpoint: self.endpoint, scheduled, begun, done, failure, source: self.source(begun) }
     }

@@ -1,7 +1,8 @@
 //! The scheduler: an open loop on an even grid of the monotonic clock.
 //!
 //! A slow answer never delays the next probe, and a late timer never moves the grid: probes carry the instant at
-//! which they were due. Every tick of the grid yields exactly one [`Sample`].
+//! which they were due. Every tick of the grid yields exactly one [`Sample`]: a tick that this process could not keep, since it was
+//! held up, yields one that was never sent.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -13,12 +14,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Prober;
 use super::in_flight::{ALL, Limit};
-use injector_core::clock::{MonoNs, Span};
+use injector_core::clock::MonoNs;
 use injector_core::config::Endpoint;
-use injector_core::sample::{EndpointId, FailureCode, ProbeFailure, Sample};
-
-/// The interval between probes while nobody measures.
-pub const IDLE_INTERVAL: Span = Span::millis(500);
+use injector_core::sample::{EndpointId, FailureCode, IDLE_INTERVAL, ProbeFailure, Sample};
 
 /// Ticks that are still sent when the timer fires late; older ones are failures.
 const MAX_BURST: usize = 100;
@@ -214,6 +212,8 @@ impl Grid {
 
 #[cfg(test)]
 mod tests {
+    use injector_core::clock::Span;
+
     use super::super::test_server::{endpoint, get, on_one_thread, serve};
     use super::*;
 
@@ -262,6 +262,36 @@ mod tests {
             let texts: Vec<String> = failures.into_iter().map(|(_, failure)| failure.text).collect();
             (texts.try_into().unwrap(), code)
         })
+    }
+
+    /// What is asked a second late is no answer to how the endpoint was a second ago.
+    #[test]
+    fn probes_that_are_begun_late_are_never_sent() {
+        static LIMIT: Limit = Limit::new(100);
+        on_one_thread(async {
+            let (address, _) = serve(|stream| async move { drop(stream) }).await;
+            let mut config = endpoint(address, get(address));
+            config.probe.options.timeout = Span::secs(1);
+            let prober = Rc::new(Prober::new(EndpointId(0), &config, None));
+            let (sink, mut results) = mpsc::unbounded_channel();
+            let mut under_way = JoinSet::new();
+            let interval = Duration::from_millis(500);
+            // Held up for 3.2 s: of seven ticks the last two are late by 200 and 700 ms.
+            let mut grid = Grid::new(MonoNs::now() - Duration::from_millis(3200), interval);
+            let limits = Limits { own: 100, all: &LIMIT };
+            send_due(&mut grid, EndpointId(0), &prober, limits, &mut under_way, &sink);
+            while under_way.join_next().await.is_some() {}
+            let mut samples = Vec::new();
+            while let Ok(sample) = results.try_recv() {
+                samples.push(sample);
+            }
+            samples.sort_by_key(|sample| sample.scheduled);
+            let unsent: Vec<bool> = samples.iter().map(Sample::is_unsent).collect();
+            assert_eq!(unsent, [true, true, true, true, true, false, false]);
+            assert!(
+                samples[0].failure.as_ref().unwrap().text.starts_with("this host held the daemon up for 3")
+            );
+        });
     }
 
     #[test]

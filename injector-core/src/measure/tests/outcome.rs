@@ -94,6 +94,73 @@ fn probes_that_we_failed_to_send_are_no_failures_of_an_endpoint() {
     assert_eq!(unsent_in(1_000, 2_000).endpoints[0].healthy_before, Some(true));
 }
 
+/// A life in which every probe is served.
+fn steady() -> Vec<Sample> {
+    let mut samples = life(20, fails_in(&[]));
+    samples.retain(|sample| !(at(CUT)..at(HEAL)).contains(&sample.scheduled));
+    samples.extend((CUT..HEAL).step_by(INTERVAL as usize).map(|ms| probe(ms, 1, true)));
+    samples
+}
+
+/// A life without what was due in these times, in ms from the heal.
+fn without(samples: &[Sample], from: i64, until: i64) -> RecoveryRecord {
+    let is_gone = |sample: &Sample| {
+        let due = sample.scheduled.0 as i64 - healed(0).0 as i64;
+        (from * 1_000_000..until * 1_000_000).contains(&due)
+    };
+    let left: Vec<Sample> = samples.iter().filter(|sample| !is_gone(sample)).cloned().collect();
+    judged(&left, 18_500)
+}
+
+/// A prober that is gone reports nothing, not even a failure. What is not there is no service.
+#[test]
+fn probes_that_have_no_result_are_no_service() {
+    let samples = life(20, fails_in(&[(0, 500)]));
+    assert_eq!(judged(&samples, 18_500).heal_to_settled_ns, Some(501_000_000));
+    // In the observation.
+    let gone = without(&samples, 3_000, 20_000);
+    let reason = gone.outcome_reason.unwrap();
+    assert_eq!(gone.outcome, Some(Outcome::HarnessFailed), "{reason}");
+    assert!(
+        reason.contains("no probe of a@n1 has a result for ") && reason.contains("the prober was gone"),
+        "{reason}"
+    );
+    assert_eq!((gone.heal_to_ready_ns, gone.heal_to_settled_ns), (Some(501_000_000), None));
+    assert_eq!((gone.endpoints[0].settled_ns, &gone.endpoints[0].outage), (None, &None));
+    // From the heal on, in service as it seems.
+    let gone = without(&steady(), 0, 20_000);
+    assert_eq!((gone.outcome, gone.heal_to_ready_ns), (Some(Outcome::HarnessFailed), None));
+    // For a while, and back.
+    let gone = without(&samples, 3_000, 4_500);
+    assert_eq!(gone.outcome, Some(Outcome::HarnessFailed), "{:?}", gone.outcome_reason);
+    // Not for longer than an answer may take.
+    assert_eq!(without(&samples, 3_000, 3_900).outcome, Some(Outcome::Recovered));
+    // While cut: what is seen of it is not all.
+    let gone = without(&samples, -3_000, -1_000);
+    assert_eq!(gone.outcome, Some(Outcome::Recovered), "{:?}", gone.outcome_reason);
+    let outage = gone.endpoints[0].outage.as_ref().unwrap();
+    assert_eq!((outage.sum_ns, outage.before_heal_ns, outage.fail_over), (None, None, None));
+    // Before the cut: it is not known how it was.
+    let gone = without(&samples, -(HEAL as i64), CUT as i64 - HEAL as i64);
+    assert_eq!((gone.outcome, gone.endpoints[0].healthy_before), (Some(Outcome::Unknown), None));
+    let gone = without(&samples, CUT as i64 - HEAL as i64 - 4_000, CUT as i64 - HEAL as i64);
+    assert_eq!((gone.outcome, gone.endpoints[0].healthy_before), (Some(Outcome::Unknown), None));
+    assert!(gone.outcome_reason.unwrap().contains("a@n1 was probed last "));
+}
+
+/// What waited for this process before it was sent was not held by the endpoint.
+#[test]
+fn a_probe_that_was_begun_late_impairs_nobody() {
+    let of = |begun: u64| {
+        let mut samples = steady();
+        let late = samples.iter_mut().find(|sample| sample.scheduled == at(HEAL - INTERVAL)).unwrap();
+        (late.begun, late.done) = (at(begun), at(HEAL + 150));
+        judged(&samples, 18_500).endpoints[0].impaired
+    };
+    assert_eq!(of(HEAL - INTERVAL), Some(true));
+    assert_eq!(of(HEAL + 149), Some(false));
+}
+
 #[test]
 fn another_cut_censors_only_what_is_open() {
     // The other cut makes probes fail from 5 s on, one of them under way when it came.
@@ -165,5 +232,8 @@ fn without_a_probe_in_the_cut_the_record_says_nothing_of_that_time() {
     assert_eq!(seen.outcome, Some(Outcome::Recovered));
     assert_eq!(seen.endpoints[0].outage.as_ref().unwrap().never_out(), None);
     let reason = seen.outcome_reason.unwrap();
-    assert_eq!(reason, "no failure in the 12s after the heal; no probe of a@n1 ended while cut");
+    assert_eq!(
+        reason,
+        "no failure in the 12s after the heal; what a@n1 did while cut is not known: probes were not sent, or none ended"
+    );
 }
