@@ -185,7 +185,8 @@ impl fmt::Display for Flap {
     }
 }
 
-/// What a partition does with ARP and neighbour discovery on its links.
+/// What a partition does with ARP and neighbour discovery on its links. While the config protects a scope, such as `tcp/22`, `Auto`
+/// is taken as `Keep`, and `Drop` is refused: what is protected could not arrive without them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Neighbour {

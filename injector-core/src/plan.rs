@@ -83,6 +83,21 @@ pub fn is_protected(protect: &[Protect], protocol: u8, from: (IpAddr, u16), to: 
     })
 }
 
+/// How a partition treats ARP and neighbour discovery, by what was asked for and what the config protects; `None` if that
+/// contradicts it.
+///
+/// A protected scope may hold packets between any two hosts, and they arrive only while both know each other's MAC address. So
+/// nothing of it is dropped while there is such a scope. A protected address needs no such rule: the programs compare it with
+/// the addresses in each ARP or neighbour discovery frame.
+pub fn neighbour(asked: Neighbour, protect: &[Protect]) -> Option<Neighbour> {
+    let has_scope = protect.iter().any(|protect| matches!(protect, Protect::Scope(_)));
+    match asked {
+        Neighbour::Auto | Neighbour::Keep if has_scope => Some(Neighbour::Keep),
+        Neighbour::Drop if has_scope => None,
+        asked => Some(asked),
+    }
+}
+
 /// The steps that must be written before a partition can be committed.
 pub fn prepare(index: SlotIndex, slot: Slot, cells: &[Cell]) -> Vec<Step> {
     vec![Step::Slot(index, Box::new(slot)), Step::Cells(index, cells.to_vec(), Presence::In)]
@@ -410,6 +425,19 @@ mod tests {
         assert_eq!(shown(&traffic, "1>2 2>1", &[], &[]), "1>2 2>1");
         traffic.neighbour = Neighbour::Drop;
         assert_eq!(shown(&traffic, "1>2 2>1", &[], &[]), "1>2! 2>1!", "also where only a part is cut");
+    }
+
+    #[test]
+    fn neighbours_are_kept_for_the_traffic_of_a_protected_scope() {
+        let address = Protect::Address("10.0.0.9".parse().unwrap());
+        let scope = Protect::Scope("tcp/22".parse().unwrap());
+        for asked in [Neighbour::Auto, Neighbour::Keep, Neighbour::Drop] {
+            assert_eq!(neighbour(asked, &[]), Some(asked));
+            assert_eq!(neighbour(asked, &[address]), Some(asked), "frames about an address name it");
+        }
+        assert_eq!(neighbour(Neighbour::Auto, &[address, scope]), Some(Neighbour::Keep));
+        assert_eq!(neighbour(Neighbour::Keep, &[scope]), Some(Neighbour::Keep));
+        assert_eq!(neighbour(Neighbour::Drop, &[scope]), None, "a cut can't do both");
     }
 
     #[test]

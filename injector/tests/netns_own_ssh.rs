@@ -1,14 +1,16 @@
-//! The SSH connection of the user of the daemon's host: not cut unless that is asked for. Needs root.
+//! The SSH connection of the user of the daemon's host: not cut unless that is asked for, and kept by `protect`. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use injector_lab::needs;
-use support::{Daemon, Lab, run};
+use support::{Daemon, Lab, PATIENCE, run};
 
 /// The partition, or the problem that it was refused with.
 fn asked(daemon: &Daemon, words: &str) -> serde_json::Value {
@@ -71,4 +73,68 @@ fn an_ssh_connection_to_the_daemons_host_is_not_cut_unless_asked_for() {
     let protecting = lab.within("n1", || Daemon::start(&lab, "e", &format!("{config}protect: [tcp/22]\n")));
     let view = asked(&protecting, "between n1 world");
     assert_eq!(view["state"], "active", "{view}");
+}
+
+/// Whether a byte passes a connection both ways.
+fn echoes((client, server): &mut (TcpStream, TcpStream)) -> bool {
+    let passes = |from: &mut TcpStream, to: &mut TcpStream| {
+        to.set_read_timeout(Some(PATIENCE)).unwrap();
+        from.write_all(b"k").is_ok() && to.read_exact(&mut [0]).is_ok()
+    };
+    passes(client, server) && passes(server, client)
+}
+
+/// Connections at a protected port go on, old and new ones, also once both ends have forgotten each other's MAC address, as they
+/// do within a minute of a cut. That the cut drops everything else shows at another port.
+#[test]
+#[needs(root)]
+fn a_protected_port_is_reached_after_both_ends_forget_each_other() {
+    let lab = Lab::switched(2);
+    let ipv6 = |host: u8| IpAddr::from([0xfd99, 0, 0, 0, 0, 0, 0, u16::from(host)]);
+    let peer = |host: u8| {
+        lab.ip(&format!("n{host}"), &format!("address add {}/64 dev eth0 nodad", ipv6(host)));
+        format!("n{host}: {{ addresses: [{}, \"{}\"] }}", lab.ipv4(host), ipv6(host))
+    };
+    let peers = [peer(1), peer(2)].join("\n  ");
+    let listeners = |port: u16| {
+        let listen = |address| lab.within("n1", || TcpListener::bind((address, port)).unwrap());
+        [lab.ipv4(1), ipv6(1)].map(|address| (SocketAddr::new(address, port), listen(address)))
+    };
+    let (ssh, other) = (listeners(22), listeners(80));
+    let connect = |(at, listener): &(SocketAddr, TcpListener)| {
+        let stream = lab.within("n2", || TcpStream::connect_timeout(at, PATIENCE));
+        stream.map(|stream| (stream, listener.accept().unwrap().0))
+    };
+    for (name, protect) in
+        [("port", "tcp/22".to_owned()), ("address", format!("{}, \"{}\"", lab.ipv4(2), ipv6(2)))]
+    {
+        let config = format!("peers:\n  {peers}\ninterfaces: [{{ name: eth0 }}]\nprotect: [{protect}]\n");
+        let daemon = lab.within("n1", || Daemon::start(&lab, name, &config));
+        let mut old: Vec<_> = ssh.iter().map(|at| connect(at).unwrap()).collect();
+        assert!(old.iter_mut().all(echoes));
+
+        let view = asked(&daemon, "isolate n1");
+        assert_eq!(view["state"], "active", "{protect}: {view}");
+        let is_of_port = name == "port";
+        assert_eq!(view["request"]["neighbour"], if is_of_port { "keep" } else { "auto" }, "{view}");
+        for node in ["n1", "n2"] {
+            lab.ip(node, "neigh flush dev eth0");
+        }
+        assert!(old.iter_mut().all(echoes), "{protect}: an old connection");
+        for at in &ssh {
+            lab.ip("n2", "neigh flush dev eth0");
+            let mut new = connect(at).unwrap_or_else(|error| panic!("{protect}: {}: {error}", at.0));
+            assert!(echoes(&mut new), "{protect}: {}", at.0);
+        }
+        for (at, _) in other.iter().filter(|_| is_of_port) {
+            let refused = lab.within("n2", || TcpStream::connect_timeout(at, Duration::from_secs(1)));
+            assert!(refused.is_err(), "{at} is cut");
+        }
+        daemon.cli("heal --all");
+
+        let view = asked(&daemon, "isolate n1 --scope udp --neighbour drop");
+        let answer = view[if is_of_port { "code" } else { "state" }].as_str();
+        assert_eq!(answer, Some(if is_of_port { "bad-parameter" } else { "active" }), "{protect}: {view}");
+        daemon.stop();
+    }
 }

@@ -141,6 +141,14 @@ impl State {
             .field("scopes")
             .remedy("use port ranges"));
         }
+        let asked = request.traffic.neighbour;
+        request.traffic.neighbour = plan::neighbour(asked, &self.config.protect).ok_or_else(|| {
+            parameter(
+                "neighbour",
+                "`protect` lets ports of all peers through each cut, which takes the ARP and neighbour discovery that `neighbour: drop` drops".into(),
+            )
+            .remedy("leave `neighbour` out, or protect the addresses of the hosts that need it instead of ports")
+        })?;
         for name in &request.verdict.advisory {
             let known =
                 self.config.endpoints.iter().any(|endpoint| endpoint.name == *name || endpoint.base == *name);

@@ -62,7 +62,7 @@ const TAIL: &str = "
 # How long after a heal the cluster may take, and how long a cut without `for` lasts.
 # deadline: 20s
 # max_for: 10m
-# What no cut drops.
+# What no cut drops. With a port in it, cuts keep ARP and neighbour discovery.
 # protect: [tcp/22]
 # Whom `isolate @leader` cuts off: a command that prints a peer's name or address.
 # roles: { leader: { exec: [/usr/local/bin/who-leads] } }
