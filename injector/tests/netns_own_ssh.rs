@@ -6,10 +6,10 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::time::Duration;
 
-use injector_lab::needs;
+use injector_lab::{SWITCH, needs};
 use support::{Daemon, Lab, PATIENCE, run};
 
 /// The partition, or the problem that it was refused with.
@@ -136,5 +136,138 @@ fn a_protected_port_is_reached_after_both_ends_forget_each_other() {
         let answer = view[if is_of_port { "code" } else { "state" }].as_str();
         assert_eq!(answer, Some(if is_of_port { "bad-parameter" } else { "active" }), "{protect}: {view}");
         daemon.stop();
+    }
+}
+
+/// Gives a device a link-local address, and another one that no config lists.
+fn give_unlisted(lab: &Lab, of: &str, device: &str, host: u16) {
+    for prefix in ["fe80", "fd99"] {
+        lab.ip(of, &format!("address add {prefix}::{host:x}/64 dev {device} nodad"));
+    }
+}
+
+/// A connection from a node to port 22 of an address, a link-local one too.
+fn connect(lab: &Lab, node: &str, to: IpAddr, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let shown = lab.ip(node, "-o link show eth0");
+    let scope = shown.split(':').next().unwrap().trim().parse().unwrap();
+    let to = match to {
+        IpAddr::V6(v6) => SocketAddrV6::new(v6, 22, 0, scope).into(),
+        IpAddr::V4(_) => SocketAddr::new(to, 22),
+    };
+    let stream = lab.within(node, || TcpStream::connect_timeout(&to, PATIENCE).unwrap());
+    (stream, listener.accept().unwrap().0)
+}
+
+/// A partition is refused because of an SSH connection, also as a dry run.
+fn assert_refused(daemon: &Daemon, words: &str, detail: &str) {
+    for step in ["--dry-run", ""] {
+        let refused = asked(daemon, &format!("{words} {step}"));
+        assert_eq!(refused["code"], "own-ssh", "{words} {step}: {refused}");
+        let found = refused["detail"].as_str().unwrap();
+        assert!(found.contains(detail), "{words} {step}: {found}");
+    }
+}
+
+fn assert_cut(daemon: &Daemon, words: &str) {
+    let view = asked(daemon, words);
+    assert_eq!(view["state"], "active", "{words}: {view}");
+    daemon.cli("heal --all");
+}
+
+const PREPARED: &[u8] = br#"{"shape": {"isolate": ["n1"]}, "for": "60s"}"#;
+
+/// The daemon is on the host of n1. Neither n2, whose MAC address the config has, nor n3, which is no peer, is seen inside.
+#[test]
+#[needs(root)]
+fn an_ssh_connection_is_found_by_what_the_hooks_see_of_it() {
+    let mut lab = Lab::switched(3);
+    for host in 1..=3 {
+        give_unlisted(&lab, &format!("n{host}"), "eth0", host);
+    }
+    let vip: IpAddr = lab.ipv4(100);
+    lab.ip("n1", &format!("address add {vip}/32 dev eth0"));
+    lab.ip("n2", &format!("route add {vip} dev eth0"));
+    let (one, two) = (lab.ipv4(1), lab.ipv4(2));
+    let mac = lab.mac("n2", "eth0");
+    lab.hide("n2");
+    lab.hide("n3");
+    let peers = format!(
+        "n1: {{ addresses: [{one}], vip: [{vip}] }}\n  n2: {{ addresses: [{two}], mac: \"{mac}\", vip: [{vip}] }}"
+    );
+    let config = format!("peers:\n  {peers}\ninterfaces: [{{ name: eth0 }}]\n");
+    let listener = lab.within("n1", || TcpListener::bind("[::]:22").unwrap());
+    let daemon = lab.within("n1", || Daemon::start(&lab, "d", &config));
+    let connect = |node: &str, to: IpAddr| connect(&lab, node, to, &listener);
+    let link_local: IpAddr = "fe80::1".parse().unwrap();
+
+    let from_peer = connect("n2", link_local);
+    assert_refused(&daemon, "isolate n1", "from n2 (fe80::2) to n1 (fe80::1)");
+    assert_cut(&daemon, "isolate n1 --allow-ssh");
+    assert_cut(&daemon, "between n1 world");
+    drop(from_peer);
+    let from_world = connect("n3", link_local);
+    assert_refused(&daemon, "between n1 world", "from world (fe80::3) to n1 (fe80::1)");
+    assert_cut(&daemon, "isolate n1");
+    drop(from_world);
+    let from_unlisted = connect("n2", "fd99::1".parse().unwrap());
+    assert_refused(
+        &daemon,
+        "isolate n1",
+        "may cut an SSH connection to this host, from fd99::2, which may be n2, to n1",
+    );
+    drop(from_unlisted);
+
+    let to_vip = connect("n2", vip);
+    assert_refused(&daemon, "isolate n1", &format!("from n2 ({two}) to n1 ({vip})"));
+    drop(to_vip);
+
+    // A scope that spares the port spares the connection, but not without ARP.
+    let to_listed = connect("n2", one);
+    assert_cut(&daemon, "isolate n1 --scope udp");
+    assert_refused(&daemon, "isolate n1 --scope udp --neighbour drop", "from n2");
+    drop(to_listed);
+
+    // Someone connects after a partition was prepared.
+    let post = |path: &str, body: &[u8]| daemon.raw("POST", &format!("/v1/partitions/q/{path}"), body);
+    let (status, view) = post("prepare", PREPARED);
+    assert_eq!(status, 200, "{view}");
+    let late = connect("n2", one);
+    let (status, refused) = post("enable", b"{}");
+    assert_eq!((status, refused["code"].as_str()), (409, Some("own-ssh")), "{refused}");
+    assert!(lab.reaches(1, 2), "nothing was cut");
+    drop(late);
+    let (status, view) = post("enable", b"{}");
+    assert_eq!((status, view["state"].as_str()), (200, Some("active")), "it stayed prepared: {view}");
+}
+
+/// The daemon is on the host of the bridge, which is no peer. The guest n2 is not seen inside, and n3 is no peer.
+#[test]
+#[needs(root)]
+fn an_ssh_connection_of_a_guest_to_its_host_is_not_cut_unless_asked_for() {
+    let mut lab = Lab::switched(3);
+    for host in 1..=3 {
+        give_unlisted(&lab, &format!("n{host}"), "eth0", host);
+    }
+    give_unlisted(&lab, SWITCH, "br0", 0xfe);
+    lab.hide("n2");
+    lab.hide("n3");
+    let (one, two) = (lab.ipv4(1), lab.ipv4(2));
+    let config = format!(
+        "peers:\n  n1: {{ addresses: [{one}] }}\n  n2: {{ addresses: [{two}], vm: {{ interface: p-n2 }} }}\n\
+         interfaces: [{{ name: p-n1 }}, {{ name: p-n2 }}]\n"
+    );
+    let listener = lab.within(SWITCH, || TcpListener::bind("[::]:22").unwrap());
+    let daemon = lab.within(SWITCH, || Daemon::start(&lab, "d", &config));
+    for (host, from) in
+        [("fe80::fe", "from n2 (fe80::2) to world"), ("fd99::fe", "from fd99::2, which may be n2, to world")]
+    {
+        let of_guest = connect(&lab, "n2", host.parse().unwrap(), &listener);
+        assert_refused(&daemon, "between n2 world", from);
+        assert_cut(&daemon, "between n1 n2");
+        assert_cut(&daemon, "between n2 world --allow-ssh");
+        drop(of_guest);
+        let of_world = connect(&lab, "n3", host.parse().unwrap(), &listener);
+        assert_cut(&daemon, "between n2 world");
+        drop(of_world);
     }
 }

@@ -77,10 +77,10 @@ impl State {
             partition.experiment.warnings.extend(unchecked);
         }
         fault::here("apply/looked");
+        self.spare_ssh(&partition).await?;
         if step == PutMode::DryRun {
             return Ok(self.dry(&partition, from));
         }
-        self.spare_ssh(&partition).await?;
         self.within_share(whose.by)?;
         self.admit(&mut partition, &coverage)?;
         let generation = self.prepare(partition)?;
@@ -308,6 +308,8 @@ impl State {
         let generation = partition.life.generation;
         let at = at.or(partition.experiment.request.at);
         fault::here("enable/begin");
+        // Someone may have connected since it was prepared.
+        self.spare_ssh(self.partition(generation)).await?;
         let warnings = self.confirm_hooks().await;
         // A wrong time changes nothing: it stays prepared.
         let start = at.map(|at| self.start(at)).transpose()?;

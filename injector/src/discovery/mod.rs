@@ -12,6 +12,7 @@ pub mod link_coverage;
 pub mod local;
 pub mod naming;
 pub mod nat;
+pub mod own_host;
 pub mod picture;
 pub mod places;
 pub mod segments;

@@ -58,10 +58,7 @@ impl Facts {
             networks,
             ..Self::default()
         };
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            facts.neighbours.extend(neighbours(family, neighbour).await?);
-        }
-        facts.ports = neighbours(AddressFamily::Bridge, port).await?;
+        Stations { neighbours: facts.neighbours, ports: facts.ports } = Stations::ask().await?;
         // A bridge's own addresses are listed as entries of its ports: they are about the port, not of a peer.
         let own: Vec<[u8; 6]> = facts.links.iter().filter_map(|link| link.mac).collect();
         facts.ports.retain(|(mac, _)| !own.contains(mac));
@@ -97,6 +94,27 @@ impl Facts {
     /// An interface by its index.
     pub fn link(&self, index: u32) -> Option<&LinkFacts> {
         self.links.iter().find(|link| link.index == index)
+    }
+}
+
+/// The MAC addresses that a namespace has learned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stations {
+    /// As [`Facts::neighbours`].
+    pub neighbours: Vec<(u32, IpAddr, [u8; 6])>,
+    /// As [`Facts::ports`], with the bridges' own MAC addresses.
+    pub ports: Vec<([u8; 6], u32)>,
+}
+
+impl Stations {
+    /// Asks the calling thread's namespace.
+    pub async fn ask() -> io::Result<Self> {
+        let mut found = Self::default();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            found.neighbours.extend(neighbours(family, neighbour).await?);
+        }
+        found.ports = neighbours(AddressFamily::Bridge, port).await?;
+        Ok(found)
     }
 }
 

@@ -64,7 +64,7 @@ const KNOWN: &[Code] = &[Code::UnknownPartition];
 /// The problems of a heal.
 const HEAL: &[Code] = &[Code::UnknownPartition, Code::WrongState];
 /// The problems of enabling what was prepared.
-const ENABLE: &[Code] = &[Code::UnknownPartition, Code::WrongState, Code::BadTime];
+const ENABLE: &[Code] = &[Code::UnknownPartition, Code::WrongState, Code::BadTime, Code::OwnSsh];
 /// The problems of a cut.
 const CUT: &[Code] = &[
     Code::BadShape,

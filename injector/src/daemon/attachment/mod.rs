@@ -15,6 +15,7 @@ mod link_coverage;
 mod link_list;
 mod local;
 mod namespaces;
+mod own_host;
 mod pause;
 mod pending;
 mod prepare;
@@ -31,6 +32,7 @@ pub use crate::discovery::segments::{Nic, NoPair};
 pub use event::{Changes, Cuts, InterfaceEvent};
 pub use hook_reading::HookScope;
 pub use link_coverage::{CutLinks, LinkCoverage};
+pub use own_host::Ends;
 pub use preview::{Preview, Target};
 
 use injector_core::config::shown;
