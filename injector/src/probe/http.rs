@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection as Connection1, SendRequest};
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
+use memchr::memmem::Finder;
 
 use super::dial::{Dialer, Names, Stream};
 use super::failure::Failure;
@@ -233,7 +234,7 @@ async fn handshake(
 
 /// Searches for a text in a body that comes in pieces; it keeps no more of them than the text is long.
 struct Search<'a> {
-    text: &'a [u8],
+    text: Finder<'a>,
     /// The end of what came before: the text may begin there.
     tail: Vec<u8>,
     found: bool,
@@ -241,17 +242,16 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn for_text(text: &'a [u8]) -> Self {
-        Self { text, tail: Vec::new(), found: text.is_empty() }
+        Self { text: Finder::new(text), tail: Vec::new(), found: text.is_empty() }
     }
 
     fn take(&mut self, piece: &[u8]) {
         if self.found {
             return;
         }
-        let overlap = self.text.len() - 1;
+        let overlap = self.text.needle().len() - 1;
         self.tail.extend_from_slice(&piece[..piece.len().min(overlap)]);
-        let is_in = |bytes: &[u8]| bytes.windows(self.text.len()).any(|window| window == self.text);
-        self.found = is_in(&self.tail) || is_in(piece);
+        self.found = self.text.find(&self.tail).is_some() || self.text.find(piece).is_some();
         if piece.len() >= overlap {
             self.tail.clear();
             self.tail.extend_from_slice(&piece[piece.len() - overlap..]);
