@@ -12,6 +12,7 @@ mod identify;
 mod instances;
 mod kernel;
 mod leftovers;
+mod loaders;
 mod local;
 mod mapped;
 mod object;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::programs::Program;
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 use injector_common::exact::Entry;
 use injector_common::key::{Address, EndpointKey, MacOwner, VIP, mapped, prefix, whole};
 use injector_common::slot::SlotScope;
@@ -16,15 +16,18 @@ use injector_common::{ABI_VERSION, feature};
 
 use super::DatapathError;
 use super::exact::AddressTable;
+use super::loaders::{Loaders, kept};
 use super::pins::{Folder, Pins};
 use crate::fault;
 use injector_core::config::{Config, Protect, WireSuccess};
 use injector_core::plan::slot_scope;
 use injector_core::sample::EndpointId;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector"));
+/// The object for interfaces.
+static OBJECT: Loaders = Loaders::of(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector")));
 /// The object for peers on this machine.
-static LOCAL_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector-local"));
+static LOCAL_OBJECT: Loaders =
+    Loaders::of(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector-local")));
 
 /// The object's programs.
 pub(super) const INGRESS: &str = "injector_in";
@@ -185,7 +188,7 @@ impl Object {
     /// Creates the maps and fills in what the config fixes.
     pub fn load(pins: Option<&Pins>, config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
         let sizes = Sizes::of(config, clocks);
-        let abi = object_abi(OBJECT).unwrap_or(0);
+        let abi = object_abi(OBJECT.file()).unwrap_or(0);
         if abi != ABI_VERSION {
             return Err(DatapathError::Abi { object: abi, daemon: ABI_VERSION });
         }
@@ -196,7 +199,10 @@ impl Object {
             _ => None,
         };
         let pins = pins.map(|pins| pins.folder(&SHARED)).transpose()?;
-        let mut base = loader(&sizes, pins.as_ref(), Use::Many(0), &[], |loader| loader.load(OBJECT))?;
+        let mut base = match &pins {
+            Some(pins) => instance(&sizes, pins, Use::Many(0))?,
+            None => loaded(|| OBJECT.load_once(|loader| set(loader, &sizes, Use::Many(0))))?,
+        };
         fill(&mut base, &sizes, config)?;
         let (base, sizes) = (Arc::new(Mutex::new(base)), Arc::new(sizes));
         Ok(Self { base, sizes, pins: pins.map(Arc::new), local_pins })
@@ -204,7 +210,7 @@ impl Object {
 
     /// The embedded ELF file.
     pub fn file() -> &'static [u8] {
-        OBJECT
+        OBJECT.file()
     }
 
     /// Has the kernel verify every program; nothing is attached.
@@ -360,7 +366,12 @@ fn write_wires(base: &mut Ebpf, config: &Config) -> Result<(), DatapathError> {
 }
 
 pub(super) fn instance(sizes: &Sizes, pins: &Folder, what_for: Use) -> Result<Ebpf, DatapathError> {
-    loader(sizes, Some(pins), what_for, &[], |loader| loader.load(OBJECT))
+    loaded(|| {
+        OBJECT.load(|loader| {
+            set(loader, sizes, what_for);
+            share(loader, pins, &SHARED);
+        })
+    })
 }
 
 /// The use for which an instance of the programs for peers on this machine is loaded.
@@ -378,19 +389,21 @@ pub(super) fn local_instance(
     further: &Folder,
     what_for: LocalUse,
 ) -> Result<Ebpf, DatapathError> {
-    let (what_for, globals) = match what_for {
-        LocalUse::Loopback(interface, space) => {
-            (Use::One(interface), vec![("PORT_SPACE", u32::from(space.0))])
-        }
-        LocalUse::Processes([tgid, signal, live]) => {
-            (Use::Many(0), vec![("TASK_TGID", tgid), ("TASK_SIGNAL", signal), ("SIGNAL_LIVE", live)])
-        }
+    let (what_for, space, [tgid, signal, live]) = match what_for {
+        LocalUse::Loopback(interface, space) => (Use::One(interface), u32::from(space.0), [0; 3]),
+        LocalUse::Processes(offsets) => (Use::Many(0), 0, offsets),
     };
-    loader(sizes, Some(pins), what_for, &globals, |loader| {
-        for name in LOCAL_SHARED {
-            loader.map_pin_path(name, further.path(name));
-        }
-        loader.load(LOCAL_OBJECT)
+    loaded(|| {
+        LOCAL_OBJECT.load(|loader| {
+            set(loader, sizes, what_for);
+            share(loader, pins, &SHARED);
+            share(loader, further, &LOCAL_SHARED);
+            for (name, value) in
+                [("PORT_SPACE", space), ("TASK_TGID", tgid), ("TASK_SIGNAL", signal), ("SIGNAL_LIVE", live)]
+            {
+                loader.override_global(name, kept(value), true);
+            }
+        })
     })
 }
 
@@ -440,30 +453,28 @@ pub fn wire_address(address: IpAddr) -> Address {
     }
 }
 
-fn loader(
-    sizes: &Sizes,
-    pins: Option<&Folder>,
-    what_for: Use,
-    globals: &[(&'static str, u32)],
-    load: impl FnOnce(&mut EbpfLoader<'_>) -> Result<Ebpf, aya::EbpfError>,
-) -> Result<Ebpf, DatapathError> {
+/// What a loading comes to, unless a fault is to be injected before it.
+fn loaded(load: impl FnOnce() -> Result<Ebpf, EbpfError>) -> Result<Ebpf, DatapathError> {
     fault::at("load/maps")
         .map_err(|error| DatapathError::Load { source: Box::new(MapError::from(error).into()) })?;
+    load().map_err(|source| DatapathError::Load { source: Box::new(source) })
+}
+
+/// Sizes the maps, and sets what the programs know when they are loaded.
+fn set(loader: &mut EbpfLoader<'static>, sizes: &Sizes, what_for: Use) {
     let cells = sizes.side * (sizes.side + 1);
-    let exact_mask = sizes.exact.mask();
     let (interface, space) = match what_for {
         Use::One(interface) | Use::Loopback(interface, _) => (interface, 0),
         Use::Many(space) => (0, space),
     };
-    let mut loader = bare_loader();
     loader
-        .override_global("FEATURES", &sizes.features, true)
-        .override_global("SIDE", &sizes.side, true)
-        .override_global("EXACT_MASK", &exact_mask, true)
-        .override_global("EXACT_SEED", &sizes.exact.seed, true)
-        .override_global("INTERFACE", &interface, true)
-        .override_global("SPACE", &space, true)
-        .override_global("PROTECTED_SCOPES", &sizes.protect_scopes, true)
+        .override_global("FEATURES", kept(sizes.features), true)
+        .override_global("SIDE", kept(sizes.side), true)
+        .override_global("EXACT_MASK", kept(sizes.exact.mask()), true)
+        .override_global("EXACT_SEED", kept(sizes.exact.seed), true)
+        .override_global("INTERFACE", kept(interface), true)
+        .override_global("SPACE", kept(space), true)
+        .override_global("PROTECTED_SCOPES", kept(sizes.protect_scopes), true)
         .map_max_entries("MATRIX", cells)
         .map_max_entries("ROLL", sizes.side)
         .map_max_entries("PEERS", sizes.exact.mask() + 1)
@@ -476,27 +487,13 @@ fn loader(
         .map_max_entries("LINKS", sizes.links)
         .map_max_entries("OVERLAPS", sizes.links)
         .map_max_entries("RESPONSES", (sizes.endpoints * injector_common::SLOTS * 2).max(1));
-    for (name, value) in globals {
-        loader.override_global(name, value, true);
-    }
-    if let Some(pins) = pins {
-        for name in SHARED {
-            loader.map_pin_path(name, pins.path(name));
-        }
-    }
-    load(&mut loader).map_err(|source| DatapathError::Load { source: Box::new(source) })
 }
 
-/// A loader without the kernel's type information: the objects have no relocations by it.
-///
-/// aya reads and parses it, which takes 15 MB, before it can be told to do without; so one thread at a time has it, of as
-/// many as there are CPUs.
-fn bare_loader() -> EbpfLoader<'static> {
-    static PARSED: Mutex<()> = Mutex::new(());
-    let _turn = PARSED.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut loader = EbpfLoader::new();
-    loader.btf(None);
-    loader
+/// Has maps of these names be shared through their pins.
+fn share(loader: &mut EbpfLoader<'static>, pins: &Folder, names: &[&'static str]) {
+    for name in names {
+        loader.map_pin_path(name, pins.path(name));
+    }
 }
 
 /// The ABI version that the object was built with, read from its file before any map is made.
