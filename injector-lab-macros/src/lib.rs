@@ -17,6 +17,7 @@ use proc_macro::{Delimiter, TokenStream, TokenTree};
 /// | `root` | needs root, for namespaces and eBPF |
 /// | `tcx` | needs a kernel with TCX |
 /// | `alone` | measures, so no other test may run beside it |
+/// | `quiet` | needs a machine that is not busy, so only tests that say the same run beside it, one for each processor |
 /// | `minutes = 2` | takes about so long, so it begins early; from 5 on it runs only with `cargo xtask test --long` |
 /// | `every_kernel` | shows what may differ between kernels, so `cargo xtask vm --short` runs it too |
 /// | `program = "nft"` | runs this program, which `cargo xtask test` installs |
@@ -47,7 +48,8 @@ fn declared(arguments: TokenStream) -> Result<String, String> {
         match (word.to_string().as_str(), value) {
             ("root", None) => root = true,
             ("tcx", None) => tcx = true,
-            ("alone", None) => alone = true,
+            // Which programs run beside it, `cargo xtask test` decides.
+            ("alone" | "quiet", None) => alone = true,
             ("minutes", Some(value)) => minutes = value,
             // Only `cargo xtask vm` asks for it.
             ("every_kernel", None) => {}
@@ -55,7 +57,7 @@ fn declared(arguments: TokenStream) -> Result<String, String> {
             ("example", Some(value)) => _ = write!(examples, "{value},"),
             (word, _) => {
                 return Err(format!(
-                    "a test needs root, tcx, alone, every_kernel, minutes = …, program = … or example = …, not `{word}`"
+                    "a test needs root, tcx, alone, quiet, every_kernel, minutes = …, program = … or example = …, not `{word}`"
                 ));
             }
         }

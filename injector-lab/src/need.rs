@@ -41,7 +41,7 @@ pub struct Needs {
     pub root: bool,
     /// A kernel with TCX, from Linux 6.6 on.
     pub tcx: bool,
-    /// The machine to itself: it measures.
+    /// The machine to itself, because it measures, or a quiet one: no test of the same process runs beside it.
     pub alone: bool,
     /// About so many minutes; from [`LONG_MINUTES`] on it runs in the long form only.
     pub minutes: u32,

@@ -59,7 +59,7 @@ fn until_healed(daemon: &Daemon) {
 }
 
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn with_gives_the_commands_exit_code_only_if_the_partition_lasted() {
     let (_lab, mut daemon) = daemon_with("max_for: 2s\n");
     let mut child = with(&daemon, &[], UNTIL_TOLD);
@@ -104,7 +104,7 @@ fn with_gives_the_commands_exit_code_only_if_the_partition_lasted() {
 }
 
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn with_says_that_the_lease_ended_its_partition() {
     let (_lab, daemon) = daemon_with("");
     let mut child = with(&daemon, &[], UNTIL_TOLD);
@@ -120,7 +120,7 @@ fn with_says_that_the_lease_ended_its_partition() {
 }
 
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn a_request_is_answered_or_cuts_nothing() {
     let (_lab, daemon) = daemon_with("");
     let body = r#"{"shape": {"isolate": ["n1"]}, "for": "60s"}"#;

@@ -206,7 +206,7 @@ fn moves(interfaces: impl Fn(&HostLab) -> String) -> Duration {
 }
 
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn auto_follows_an_address_as_fast_as_named_interfaces() {
     let nic = |lab: &HostLab, node| format!("{{ name: eth0, netns: {} }}", lab.netns(node));
     let named = moves(|lab| format!("[{}]", ["n1", "n2", "x", "y"].map(|node| nic(lab, node)).join(", ")));

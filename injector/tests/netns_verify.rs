@@ -113,7 +113,7 @@ fn icmp_errors(lab: &Lab, node: &str) -> u64 {
 
 /// A node whose firewall drops the packets of IP says nothing by them, and all the same by the others.
 #[test]
-#[needs(root, alone, program = "nft")]
+#[needs(root, quiet, program = "nft")]
 fn the_form_that_speaks_is_named() {
     let lab = Lab::new(2);
     let drop = "add table ip f; add chain ip f in { type filter hook input priority 0; }; \
@@ -135,7 +135,7 @@ fn the_form_that_speaks_is_named() {
 
 /// Neither bytes of a connection that `protect` lets through nor the check's frames to a protected address speak against a cut.
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn what_is_protected_speaks_against_no_cut() {
     let lab = Lab::new(3);
     let ([n2, _], [n3, _]) = (addresses("n2"), addresses("n3"));
@@ -181,19 +181,19 @@ fn what_is_protected_speaks_against_no_cut() {
 }
 
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn an_idle_cut_is_proved_on_the_nodes_own_interfaces() {
     an_idle_cut_is_proved(AttachPoint::OwnNic);
 }
 
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn an_idle_cut_is_proved_on_bridge_ports() {
     an_idle_cut_is_proved(AttachPoint::BridgePort);
 }
 
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn a_cut_that_is_scheduled_or_enabled_or_ends_by_itself_is_checked_too() {
     let lab = Lab::new(2);
     let daemon = start(&lab.config(AttachPoint::OwnNic, "auto"));
@@ -225,7 +225,7 @@ fn a_cut_that_is_scheduled_or_enabled_or_ends_by_itself_is_checked_too() {
 
 /// A program of others ahead of ours lets frames pass, and no hook of ours is behind it.
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn a_hole_is_seen_by_the_check() {
     let lab = Lab::new(2);
     let mut config = lab.config(AttachPoint::OwnNic, "auto");
@@ -250,7 +250,7 @@ fn a_hole_is_seen_by_the_check() {
 }
 
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn between_routed_peers_the_check_says_nothing() {
     let lab = HostLab::routed_pair();
     let peers =
@@ -272,7 +272,7 @@ fn between_routed_peers_the_check_says_nothing() {
 }
 
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn a_cut_that_is_not_full_is_not_checked() {
     let lab = Lab::new(2);
     let daemon = start(&lab.config(AttachPoint::OwnNic, "auto"));
@@ -296,7 +296,7 @@ fn a_cut_that_is_not_full_is_not_checked() {
 
 /// Its frames need a while: what is too short for them is reported at the request, and the record names no check as the remedy.
 #[test]
-#[needs(root, alone)]
+#[needs(root, quiet)]
 fn a_cut_that_is_too_short_to_be_checked_says_so() {
     let lab = Lab::new(2);
     let daemon = start(&lab.config(AttachPoint::OwnNic, "auto"));

@@ -5,8 +5,8 @@
 //! themselves. A test that finds out by itself that it can't run here appends a line `SKIP <test>: <reason>` to the
 //! file that [`injector_lab::SKIP_LOG`] names.
 //!
-//! Most of their time tests wait, for a heal or for a back-off: programs run side by side, except for the tests that
-//! measure.
+//! Most of their time tests wait, for a heal or for a back-off: programs run side by side. Then come the tests that need a quiet
+//! machine, one for each processor, and at the end those that measure, one at a time.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::process::{Command, ExitCode};
@@ -28,7 +28,7 @@ mod source;
 use catalog::Target;
 pub use count::Count;
 use count::SkipLog;
-use declared::Test;
+use declared::{Beside, Test};
 use lanes::run_all;
 
 /// How many programs run side by side. With three, the heaviest of them would meet: suites that start many processes each.
@@ -71,22 +71,27 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     let mut programs = paired(&chosen, &built, &mut count);
     // The slowest programs begin first, so that no lane waits for one of them at the end.
     programs.sort_by_key(|(target, _)| std::cmp::Reverse(target.minutes()));
-    let (mut alone, mut together) = (VecDeque::new(), VecDeque::new());
+    let (mut together, mut quiet, mut alone) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
     for (target, artifact) in programs {
         if run.is_whole {
             compare(&target, artifact, &mut count)?;
         }
-        if let Some(rest) = target.with(|test| !test.needs.alone) {
+        if let Some(rest) = target.with(|test| test.needs.beside == Beside::Any) {
             let mut command = run.command(&rest, &target, artifact)?;
             if rest.waits() {
                 command.arg(format!("--test-threads={}", processors() * WAITING_TESTS_PER_PROCESSOR));
             }
             together.push_back((named(&rest, ""), command));
         }
-        if let Some(measuring) = target.with(|test| test.needs.alone) {
-            let mut command = run.command(&measuring, &target, artifact)?;
+        let measuring = [
+            (target.with(|test| test.needs.beside == Beside::Quiet), &mut quiet, ", quiet"),
+            (target.with(|test| test.needs.beside == Beside::None), &mut alone, ", alone"),
+        ];
+        for (some, programs, how) in measuring {
+            let Some(some) = some else { continue };
+            let mut command = run.command(&some, &target, artifact)?;
             command.arg("--test-threads=1");
-            alone.push_back((named(&measuring, ", alone"), command));
+            programs.push_back((named(&some, how), command));
         }
     }
     if run.is_whole {
@@ -95,6 +100,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         together.push_back(("the documentation".to_owned(), documentation));
     }
     run_all(together, LANES, &mut count)?;
+    run_all(quiet, processors(), &mut count)?;
     run_all(alone, 1, &mut count)?;
 
     count.take_skips(&run.log)?;
@@ -224,8 +230,12 @@ fn list(chosen: &[Target]) {
 
 fn in_words(test: &Test, target: &Target) -> String {
     let needs = &test.needs;
-    let flags =
-        [(target.is_ebpf, "the eBPF toolchain"), (needs.root, "root"), (needs.alone, "the machine alone")];
+    let flags = [
+        (target.is_ebpf, "the eBPF toolchain"),
+        (needs.root, "root"),
+        (needs.beside == Beside::Quiet, "a quiet machine"),
+        (needs.beside == Beside::None, "the machine alone"),
+    ];
     let flags = flags.into_iter().filter(|(is, _)| *is).map(|(_, word)| word.to_owned());
     let minutes = (needs.minutes > 0).then(|| format!("{} min", needs.minutes));
     let words =

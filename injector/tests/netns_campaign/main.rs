@@ -255,7 +255,7 @@ fn a_hook_does_not_put_off_the_cuts_of_a_cycle() {
 
 /// Two trials are open at once, and the next cut is set ahead, when the campaign dies.
 #[test]
-#[needs(root, alone, example = "quorum")]
+#[needs(root, quiet, example = "quorum")]
 fn a_campaign_of_cycles_resumes_after_sigkill() {
     let lab = Lab::up(&Setup::default());
     let campaign = ["isolate", "n1", "--hold", "1s", "--cycle", "600ms", "--trials", "6", "--seed", "3"];
@@ -327,7 +327,7 @@ fn half_the_probe_rate_is_half_the_probes_and_less_load() {
 
 /// After the first heal the second trial is noted as begun, and the first one has no record yet: both were cut.
 #[test]
-#[needs(root, alone, example = "quorum")]
+#[needs(root, quiet, example = "quorum")]
 fn a_cycle_that_dies_between_two_trials_makes_both_as_other_attempts() {
     let lab = Lab::up(&Setup::default());
     let campaign = ["isolate", "n1", "--hold", "1s", "--cycle", "2s", "--trials", "4", "--seed", "3"];

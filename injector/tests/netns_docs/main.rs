@@ -125,7 +125,7 @@ fn answered(page_lab: &PageLab, text: &str) -> String {
 }
 
 #[test]
-#[needs(root, alone, example = "quorum", program = "curl")]
+#[needs(root, quiet, example = "quorum", program = "curl")]
 fn the_readme() {
     runs("README.md", &PageLab::cluster());
 }
@@ -360,7 +360,7 @@ fn wrong_lines_are_noticed() {
 
 /// The picture of README.md: `n1` is cut off for the second time.
 #[test]
-#[needs(root, alone, example = "quorum")]
+#[needs(root, quiet, example = "quorum")]
 fn the_picture_of_top() {
     let page_lab = PageLab::cluster().with_daemon();
     let mut top = page_lab.terminal("top");

@@ -6,13 +6,25 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
+/// The tests that may run beside a test.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beside {
+    /// Any.
+    #[default]
+    Any,
+    /// Those that need a quiet machine, too.
+    Quiet,
+    /// None.
+    None,
+}
+
 /// The needs that a test declares by `#[needs(…)]`; `injector_lab::Needs` describes each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Root.
     pub root: bool,
-    /// The machine to itself.
-    pub alone: bool,
+    /// The tests that may run beside it.
+    pub beside: Beside,
     /// The short form of `cargo xtask vm` runs it.
     pub every_kernel: bool,
     /// About so many minutes.
@@ -41,7 +53,8 @@ impl Needs {
             let value = value.trim().trim_matches('"').to_owned();
             match name.trim() {
                 "root" => needs.root = true,
-                "alone" => needs.alone = true,
+                "alone" => needs.beside = Beside::None,
+                "quiet" => needs.beside = Beside::Quiet,
                 "every_kernel" => needs.every_kernel = true,
                 "minutes" => needs.minutes = value.parse().with_context(|| format!("`{word}`"))?,
                 "program" => _ = needs.programs.insert(value),
@@ -67,8 +80,10 @@ mod tests {
     #[test]
     fn declarations_are_read_and_unknown_words_are_refused() {
         let needs = Needs::read("root, tcx, alone, minutes = 10, program = \"nft\",").unwrap();
-        assert!(needs.root && needs.alone && needs.minutes == 10);
+        assert!(needs.root && needs.beside == Beside::None && needs.minutes == 10);
         assert_eq!(needs.programs, BTreeSet::from(["nft".to_owned()]));
+        assert_eq!(Needs::read("root, quiet").unwrap().beside, Beside::Quiet);
+        assert_eq!(Needs::read("root").unwrap().beside, Beside::Any);
         assert!(Needs::read("luck").is_err());
     }
 }

@@ -149,6 +149,7 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::declared::Beside;
     use super::*;
 
     #[test]
@@ -174,7 +175,7 @@ mod tests {
         let found = found.unwrap();
         let paths: Vec<&str> = found.tests.iter().map(|test| test.path.as_str()).collect();
         assert_eq!(paths, ["one", "inner::two", "three", "deep::er::six", "deep::five", "named::seven"]);
-        assert_eq!(found.tests[0].needs, Needs { root: true, alone: true, ..Needs::default() });
+        assert_eq!(found.tests[0].needs, Needs { root: true, beside: Beside::None, ..Needs::default() });
         assert_eq!(found.groups, ["kernels", "timed"].map(str::to_owned).into());
     }
 }
