@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -28,15 +29,29 @@ fn module() -> PathBuf {
     root().join("clients/go")
 }
 
-/// Where Go keeps what it has built, for the tests that run at the same time; gone with the last of them.
-fn cache() -> Arc<TempDir> {
-    static SHARED: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    shared.upgrade().unwrap_or_else(|| {
-        let cache = Arc::new(tempfile::tempdir().unwrap());
-        *shared = Arc::downgrade(&cache);
-        cache
-    })
+/// Where Go keeps what it has built.
+struct Cache {
+    path: PathBuf,
+    _own: Option<Arc<TempDir>>,
+}
+
+impl Cache {
+    /// A folder beside what cargo has built, so that the next run builds little. Where that is another user's, to whom files of
+    /// root would be in the way: one that is gone with the last of the tests that run at the same time.
+    fn new() -> Self {
+        static SHARED: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+        let target = Path::new(env!("CARGO_BIN_EXE_injector")).ancestors().nth(2).unwrap();
+        if std::fs::metadata(target).unwrap().uid() == rustix::process::geteuid().as_raw() {
+            return Self { path: target.join("go"), _own: None };
+        }
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = shared.upgrade().unwrap_or_else(|| {
+            let own = Arc::new(tempfile::tempdir().unwrap());
+            *shared = Arc::downgrade(&own);
+            own
+        });
+        Self { path: own.path().to_owned(), _own: Some(own) }
+    }
 }
 
 /// A command in the module's folder, without the settings of whoever runs the tests.
@@ -51,7 +66,7 @@ fn command(name: &str, arguments: &[&str]) -> Command {
 }
 
 /// Go itself. It fetches neither modules nor another Go, and needs no C compiler.
-fn go(cache: &TempDir, arguments: &[&str]) -> Command {
+fn go(cache: &Cache, arguments: &[&str]) -> Command {
     let mut command = command("go", arguments);
     let settings = [
         ("GOPROXY", "off"),
@@ -62,7 +77,7 @@ fn go(cache: &TempDir, arguments: &[&str]) -> Command {
         ("CGO_ENABLED", "0"),
     ];
     command.envs(settings);
-    command.env("GOCACHE", cache.path().join("build")).env("GOPATH", cache.path().join("path"));
+    command.env("GOCACHE", cache.path.join("build")).env("GOPATH", cache.path.join("path"));
     command
 }
 
@@ -82,13 +97,13 @@ struct Fixture {
     daemon: Daemon,
     server: Server,
     lab: Lab,
-    cache: Arc<TempDir>,
+    cache: Cache,
 }
 
 impl Fixture {
     fn new() -> Self {
         let (lab, server, daemon) = live::up_with_service();
-        Self { daemon, server, lab, cache: cache() }
+        Self { daemon, server, lab, cache: Cache::new() }
     }
 
     /// A command that finds the daemon.
@@ -145,7 +160,7 @@ fn assert_fails(output: &Output, sentences: &[&str]) {
 fn go_vet_and_gofmt_find_nothing() {
     let unformatted = succeeds(command("gofmt", &["-l", "."]));
     assert_eq!(unformatted, "", "run `gofmt -w clients/go`");
-    let cache = cache();
+    let cache = Cache::new();
     succeeds(go(&cache, &["vet", "./..."]));
     succeeds(go(&cache, &["vet", "-tags", "driven", "./..."]));
 }
