@@ -144,7 +144,8 @@ func (p *Partition) record(ctx context.Context, wait time.Duration) (*Recovery, 
 }
 
 // Recovers heals, waits for the final record, and fails with [CodeNotRecovered] unless all required endpoints settled within so
-// long of the heal. The message has the record, which is returned as well.
+// long of its heal. The message has the record, which is returned as well. Where partitions overlap, ask the one that is healed last:
+// the record of another one may be final before that heal.
 func (p *Partition) Recovers(ctx context.Context, within time.Duration) (*Recovery, error) {
 	if _, err := p.Heal(ctx); err != nil {
 		return nil, err

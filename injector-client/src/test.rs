@@ -172,7 +172,8 @@ impl Partition {
         self.0.recovery(timeout).recv().map_err(|_| ended())?
     }
 
-    /// Heals, waits, and fails unless all required endpoints settled within a time from the heal.
+    /// Heals, waits, and fails unless all required endpoints settled within a time from its heal. Where partitions overlap,
+    /// ask the one that is healed last: the record of another one may be final before that heal.
     ///
     /// # Errors
     /// [`GuardError::NotRecovered`], whose message shows phases, links and endpoints.

@@ -125,8 +125,8 @@ func Heal(t testing.TB, partition *injector.Partition) injector.Healed {
 	return healed
 }
 
-// Recovers heals, waits for the final record, and ends the test unless all required endpoints settled within so long of the heal.
-// The message shows phases, links and endpoints.
+// Recovers heals, waits for the final record, and ends the test unless all required endpoints settled within so long of its heal.
+// The message shows phases, links and endpoints. Where partitions overlap, ask the one that is healed last.
 func Recovers(t testing.TB, partition *injector.Partition, within time.Duration) *injector.Recovery {
 	t.Helper()
 	record, err := partition.Recovers(context.Background(), within)

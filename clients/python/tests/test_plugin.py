@@ -170,6 +170,56 @@ def test_the_marker_cuts_for_the_call_alone(suite: pytest.Pytester, inj: Injecto
     result.stdout.no_fnmatch_line("the test was called")
 
 
+def test_the_partition_that_was_healed_last_is_judged(suite: pytest.Pytester, inj: Injector) -> None:
+    suite.makepyfile(
+        """
+        import time
+        import pytest
+        from partition_injector import RecoveryUnknown
+
+        def test_nested(injector):
+            injector.wait_healthy()
+            with injector.partition("outer", isolate=["n1"]):
+                with injector.partition("inner", links=[("n2", "n3")], scopes=["udp/9"]):
+                    time.sleep(1)
+                time.sleep(1)
+            injector.prepare("never", isolate=["n2"])
+            # The inner one dropped nothing, so that its record says nothing of a recovery.
+            assert injector.assert_recovers(within="10s").name == "outer"
+
+        def test_one_after_another(injector):
+            injector.wait_healthy()
+            with injector.partition("first", isolate=["n1"]):
+                time.sleep(1)
+            injector.partition("second", links=[("n2", "n3")], scopes=["udp/9"]).heal()
+            with pytest.raises(RecoveryUnknown) as unknown:
+                injector.assert_recovers(within="10s")
+            assert unknown.value.record.name == "second"
+
+        def test_healed_by_the_assertion(injector):
+            injector.wait_healthy()
+            injector.partition("long", isolate=["n1"])
+            injector.partition("short", links=[("n2", "n3")], scopes=["udp/9"], for_="200ms")
+            time.sleep(1)
+            assert injector.assert_recovers(within="10s").name == "long"
+
+        @pytest.mark.partition("around", isolate=["n1"])
+        @pytest.mark.partition("within", links=[("n2", "n3")], scopes=["udp/9"], recovers_within="10s")
+        def test_outer_marker():
+            time.sleep(1)
+
+        @pytest.mark.partition("around", links=[("n2", "n3")], scopes=["udp/9"])
+        @pytest.mark.partition("within", isolate=["n1"], recovers_within="10s")
+        def test_inner_marker():
+            time.sleep(1)
+        """
+    )
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.re_match_lines_random([r"FAILED .*::test_inner_marker.*", r"E .*around: harness_failed.*"])
+
+
+
 SLOW = """
 import time
 

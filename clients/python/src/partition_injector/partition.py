@@ -55,7 +55,8 @@ class Partition(Handle):
 
     def assert_recovers(self, within: Optional[Duration] = None, endpoint: Optional[str] = None) -> RecoveryRecord:
         """Heals it, waits for its record, and raises NotRecovered unless the required endpoints (or this one, by its
-        full or base name) settled within so long of the heal. The message shows phases and links."""
+        full or base name) settled within so long of its heal. The message shows phases and links. Where partitions
+        overlap, ask the one that is healed last: the record of another one may be final before that heal."""
         self.heal()
         check_question(self.record(), within, endpoint)
         return assert_recovered(self.recovery(), within, endpoint)

@@ -57,7 +57,7 @@ class AsyncPartition(Handle):
         self, within: Optional[Duration] = None, endpoint: Optional[str] = None
     ) -> RecoveryRecord:
         """Heals it, waits for its record, and raises NotRecovered unless the required endpoints (or this one) settled
-        within so long of the heal."""
+        within so long of its heal. Where partitions overlap, ask the one that is healed last."""
         await self.heal()
         check_question(await self.record(), within, endpoint)
         return assert_recovered(await self.recovery(), within, endpoint)

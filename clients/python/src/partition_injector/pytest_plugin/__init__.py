@@ -113,7 +113,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
     with scope.marked(marks):
         result = yield
-    scope.check_marked()
+    scope.check_marked(marks)
     return result
 
 

@@ -50,12 +50,12 @@ class TestInjector(Injector):
         return partition
 
     def assert_recovers(self, within: Optional[Duration] = None, endpoint: Optional[str] = None) -> RecoveryRecord:
-        """Heals all that this test cut, waits for the record of the last partition, and fails unless the required
-        endpoints (or this one) settled within so long of its heal. The message shows phases and links."""
+        """Heals all that this test cut, waits for the record of the partition that was healed last, and fails unless the
+        required endpoints (or this one) settled within so long of its heal. The message shows phases and links."""
         if not self.partitions_made:
             raise UsageError("this test has cut nothing", remedy="cut with injector.partition(…) first")
         self.heal_mine()
-        return self.partitions_made[-1].assert_recovers(within, endpoint)
+        return last_healed(self.partitions_made).assert_recovers(within, endpoint)
 
     def heal_mine(self) -> None:
         """Heals all that this test cut, the newest first. Continues past what can't be healed, and raises then."""
@@ -73,6 +73,24 @@ class TestInjector(Injector):
             raise failure
 
 
+def last_healed(partitions: Sequence[Partition]) -> Partition:
+    """The partition that was healed last, of several that are healed: of nested ones the outer. The record of another
+    one may be final before the last heal, and says nothing of what that one does to the cluster."""
+    ended: list[Tuple[int, int, Partition]] = []
+    for partition in partitions:
+        try:
+            record = partition.record()
+        except Problem as problem:
+            # A daemon that was restarted knows only the partitions that were made later.
+            if problem.code != "unknown-partition":
+                raise
+            continue
+        # One that was prepared and never enabled cut nothing.
+        if record.cut is not None and record.heal is not None:
+            ended.append((record.heal.end_ns, record.generation, partition))
+    return max(ended, key=lambda end: end[:2])[2] if ended else partitions[-1]
+
+
 class Scope:
     """One test."""
 
@@ -84,7 +102,8 @@ class Scope:
             self.injector = TestInjector(lab.socket, stem=stem)
         else:
             self.injector = TestInjector(options.socket, host=options.host, stem=stem)
-        self._marked: list[Tuple[Partition, pytest.Mark]] = []
+        #: The partitions of markers, the outermost first.
+        self._marked: list[Partition] = []
         self._records: Optional[list[RecoveryRecord]] = None
         self._events: list[Event] = []
         try:
@@ -116,18 +135,25 @@ class Scope:
                         "the marker asks nothing of its endpoint", field="endpoint", remedy='add recovers_within="20s"'
                     )
                 cut = {key: value for key, value in mark.kwargs.items() if key not in ("recovers_within", "endpoint")}
-                partition = stack.enter_context(self.injector.partition(*mark.args, **cut))
-                if "recovers_within" in mark.kwargs:
-                    # Before the test's call, which may take minutes.
-                    check_question(partition.record(), mark.kwargs["recovers_within"], mark.kwargs.get("endpoint"))
-                self._marked.append((partition, mark))
+                self._marked.append(stack.enter_context(self.injector.partition(*mark.args, **cut)))
+            for within, endpoint in self._questions(marks):
+                # Before the test's call, which may take minutes; and of the outermost, which is healed last.
+                check_question(self._marked[0].record(), within, endpoint)
             yield
 
-    def check_marked(self) -> None:
-        """Fails unless the cluster recovered as the markers ask."""
-        for partition, mark in self._marked:
-            if "recovers_within" in mark.kwargs:
-                partition.assert_recovers(mark.kwargs["recovers_within"], mark.kwargs.get("endpoint"))
+    def check_marked(self, marks: Sequence[pytest.Mark]) -> None:
+        """Fails unless the cluster recovered from the last heal as each marker asks."""
+        for within, endpoint in self._questions(marks):
+            last_healed(self._marked).assert_recovers(within, endpoint)
+
+    @staticmethod
+    def _questions(marks: Sequence[pytest.Mark]) -> list[Tuple[Duration, Optional[str]]]:
+        """The bound and the endpoint of each marker that has a bound, the outermost first."""
+        return [
+            (mark.kwargs["recovers_within"], mark.kwargs.get("endpoint"))
+            for mark in reversed(marks)
+            if "recovers_within" in mark.kwargs
+        ]
 
     def report(self, report: pytest.TestReport) -> None:
         """Adds the records and the timeline to a failing test's report."""
