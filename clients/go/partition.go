@@ -183,7 +183,7 @@ func (p *Partition) Close() error {
 }
 
 var whoElse = map[string]string{
-	"request":    "another client healed it",
+	"request":    "another client healed it, or a call of Client.Heal",
 	"deadline":   "its deadline came first; give it a longer For, or raise max_for in the config",
 	"lease":      "the daemon was held up, and the lease ended it; see the daemon's log",
 	"shutdown":   "the daemon was stopped",

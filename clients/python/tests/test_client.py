@@ -107,6 +107,14 @@ def test_who_ended_a_partition_early_is_said(inj: Injector, daemon: Lab) -> None
     with pytest.raises(NotInForce, match="another client healed it"):
         with inj.partition(isolate=["n1"]) as p:
             daemon.injector().heal(p.name)
+    # So does this client, by the name or all at once.
+    for heal in (lambda name: inj.heal(name), lambda _: inj.heal_all()):
+        with pytest.raises(NotInForce, match=r"or a call of heal\(name\) or heal_all\(\)"):
+            with inj.partition(isolate=["n1"]) as p:
+                heal(p.name)
+    # Its own heal is the caller's will.
+    with inj.partition(isolate=["n1"]) as p:
+        assert p.heal().healed_by == "request"
     # Its own end, if one was asked for, is as it should be.
     with inj.partition(isolate=["n1"], for_="200ms") as p:
         until(lambda: p.view().healed is not None)

@@ -112,8 +112,11 @@ class Injector:
     def with_(self, what: Callable[[Partition], T], name: Optional[str] = None, **cut: Unpack[Cut]) -> T: ...
 
     def with_(self, what: Union[Sequence[str], Callable[[Partition], T]], name: Optional[str] = None, **cut: Unpack[Cut]) -> Any:
-        """Runs a command, or a function of the partition, under a partition that is always healed. Answers the
-        finished command, or the function's value. Raises NotInForce if the partition ended before it."""
+        """Runs a command under a partition that is always healed, or calls a function with the partition. Answers the
+        finished command, or the function's value. Raises NotInForce if the partition ended before it.
+
+        >>> injector.with_(lambda partition: run_my_test(), isolate=["n1"])
+        """
         with self.partition(name, **cut).outlasting() as partition:
             if callable(what):
                 return what(partition)

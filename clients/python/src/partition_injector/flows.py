@@ -36,7 +36,7 @@ def heal(name: str, generation: int) -> Flow[Healed]:
 
 
 _WHY = {
-    "request": "another client healed it",
+    "request": "another client healed it, or a call of heal(name) or heal_all()",
     "deadline": "its deadline came first; give it a longer for_, or raise max_for in the config",
     "lease": "the daemon was held up, and the lease ended it; see the daemon's log",
     "shutdown": "the daemon was stopped",

@@ -17,8 +17,9 @@ from .view import Healed, PartitionView, ProbeView
 
 
 class Partition(Handle):
-    """A partition of the daemon. As a context manager it heals at the end of its block, and raises NotInForce if it
-    was not in force until then."""
+    """A partition of the daemon. As a context manager it heals at the end of its block, and raises NotInForce if
+    something else ended it before, or packets passed it. A call of its own heal() or assert_recovers() within the block
+    ends it without an error: the rest of the block runs uncut."""
 
     def __init__(self, caller: Caller, view: PartitionView, has_end: bool) -> None:
         super().__init__(view, has_end)

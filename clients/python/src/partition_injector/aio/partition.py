@@ -17,8 +17,8 @@ from ..view import Healed, PartitionView, ProbeView
 
 
 class AsyncPartition(Handle):
-    """The twin of ``partition_injector.Partition``: ``async with`` heals at the end of the block, and raises NotInForce if the
-    partition was not in force until then."""
+    """The twin of ``partition_injector.Partition``: ``async with`` heals at the end of the block, and raises NotInForce if
+    something else ended the partition before, or packets passed it."""
 
     def __init__(self, caller: AsyncCaller, view: PartitionView, has_end: bool) -> None:
         super().__init__(view, has_end)
