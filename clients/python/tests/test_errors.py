@@ -51,7 +51,15 @@ def test_a_problem_carries_what_the_daemon_said(inj: Injector) -> None:
         ({"isolate": ["n1"], "for": "5s"}, "for", 'do you mean "for_"?'),
         ({"isolate": ["n1"], "among": ["n2"]}, "among", "isolate draws nothing; use it with one of random_halves, "),
         ({"links": ["n1-n2"]}, "links", 'write ("n1", "n2") or "n1:n2"'),
-        ({"isolate": ["n1"], "for_": -1}, None, 'write seconds, or a text such as "5s"'),
+        ({"isolate": ["n1"], "for_": -1}, "for_", 'for_: -1 is no length of time; write seconds, or a text such as "5s"'),
+        ({"isolate": ["n1"], "loss": 30}, "loss", 'loss: 30 is no share of packets; write loss="30%"'),
+        ({"isolate": ["n1"], "loss": 0.3}, "loss", 'write loss="30%", to drop 30 of 100 packets'),
+        ({"isolate": ["n1"], "flap": 3}, "flap", 'write flap="200ms/50%"'),
+        ({"isolate": 3}, "isolate", "isolate=3: "),
+        ({"random": "x"}, "random", "random='x': "),
+        ({"isolate": ["n1"], "duration": "3s"}, "duration", 'a partition knows no "duration"; do you mean "for_"?'),
+        ({"isolate": ["n1"], "ports": 80}, "ports", 'do you mean "scopes"?'),
+        ({"name": "isolate n1"}, "shape", "(the argument 'isolate n1' is the partition's name); write the shape as a keyword"),
     ],
 )
 def test_a_wrong_argument_names_its_field(inj: Injector, cut: dict, field: str, sentence: str) -> None:
@@ -59,6 +67,25 @@ def test_a_wrong_argument_names_its_field(inj: Injector, cut: dict, field: str, 
         inj.partition(**cut)
     assert wrong.value.field == field and sentence in str(wrong.value)
     assert isinstance(wrong.value, ValueError) and isinstance(wrong.value, InjectorError)
+
+
+@pytest.mark.parametrize(
+    "cut, field, sentence",
+    [
+        ({"for_": "20"}, "for", 'for_: "20" is not a duration (time unit needed, '),
+        ({"loss": "30"}, "loss", 'loss: "30" is not a percentage above 0% and up to 100%; write it as "30%"'),
+        ({"scopes": "tcp 7"}, "scopes[0]", 'scopes: scope "tcp 7": unknown protocol; write tcp, '),
+        ({"direction": "outward"}, "direction", 'direction: "outward" is not a direction: write '),
+    ],
+)
+def test_a_value_that_the_daemon_refuses_names_its_keyword(inj: Injector, cut: dict, field: str, sentence: str) -> None:
+    for refused in (inj.partition, inj.dry_run):
+        with pytest.raises(Problem) as problem:
+            refused(isolate=["n1"], **cut)
+        assert (problem.value.code, problem.value.field) == ("bad-body", field)
+        # Nothing is said of JSON, which the caller did not write.
+        said = str(problem.value)
+        assert said.startswith(sentence) and "line 1" not in said and "openapi" not in said, said
 
 
 def test_a_bad_name_never_reaches_another_path(inj: Injector) -> None:

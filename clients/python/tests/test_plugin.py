@@ -160,13 +160,31 @@ def test_the_marker_cuts_for_the_call_alone(suite: pytest.Pytester, inj: Injecto
         @pytest.mark.partition(isolate=["n1"], endpoint="ingress")
         def test_nothing_is_asked_of_the_endpoint():
             print("the test was called")
+
+        @pytest.mark.partition(isolate=["n1"], recover_within="5s")
+        def test_mistyped():
+            print("the test was called")
+
+        @pytest.mark.partition("isolate n1")
+        def test_a_shape_as_the_command_line_has_it():
+            print("the test was called")
+
+        @pytest.mark.partition("isolate", ["n1"])
+        def test_two_arguments():
+            print("the test was called")
         """
     )
     result = suite.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers")
-    result.assert_outcomes(passed=3, failed=6)
+    result.assert_outcomes(passed=3, failed=9)
     result.stdout.re_match_lines_random([r'E .*unknown peer "n9"; known peers: n1, n2, n3, world', "E .*not within 1 µs"])
     # What a marker can't be answered is said before the test's call.
     result.stdout.re_match_lines_random([r'E .*no endpoint is named "ingres"', "E .*watched for .*, and not for 3600 s", "E .*recovers_within"])
+    wrong = [
+        r'E .*a partition knows no "recover_within"; do you mean "recovers_within"\?',
+        r"E .*no shape is given \(the argument 'isolate n1' is the partition's name\); write the shape as a keyword",
+        r"E .*the marker takes one argument .* and not \('isolate', \['n1'\]\)",
+    ]
+    result.stdout.re_match_lines_random(wrong)
     result.stdout.no_fnmatch_line("the test was called")
 
 

@@ -21,7 +21,7 @@ from .flows import Flow
 from .line import Ended, Line, lost_owner
 from .partition import Partition
 from .record import RecoveryRecord
-from .request import Cut, Names, body
+from .request import Cut, Names, body, refused_in_keywords
 from .versions import REMEDY, diagnosed, difference, is_suspect
 from .view import EndpointAnswer, Healed, PartitionView, ProbeView, Status
 
@@ -90,15 +90,18 @@ class Injector:
 
     def dry_run(self, name: Optional[str] = None, **cut: Unpack[Cut]) -> PartitionView:
         """The links that would be cut, and how far they are covered. Nothing changes."""
-        return self.call(calls.apply(name or self._names.next(), body(cut), dry_run=True))
+        call = calls.apply(name or self._names.next(), body(cut, name), dry_run=True)
+        with refused_in_keywords(cut):
+            return self.call(call)
 
     def _made(
         self, name: Optional[str], cut: Mapping[str, Any], of: Callable[[str, Mapping[str, Any]], Call[PartitionView]]
     ) -> Partition:
-        request = body(cut)
+        request = body(cut, name)
         call = of(name or self._names.next(), request)
         owned = request["owner"] == "connection"
-        view = self._diagnosing(lambda: self._owner.apply(call) if owned else self._try(call))
+        with refused_in_keywords(cut):
+            view = self._diagnosing(lambda: self._owner.apply(call) if owned else self._try(call))
         return Partition(self, view, has_end="for" in request)
 
     def note_healed(self, generation: int) -> None:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+import re
 import secrets
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Literal, Mapping, Sequence, Tuple, TypedDict, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Iterable,
+    Iterator,
+    Literal,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    TypedDict,
+    Union,
+)
 
 from .duration import Duration, wire
-from .errors import UsageError
+from .errors import Problem, UsageError
 
 if TYPE_CHECKING:
     Link = Union[str, Tuple[str, str], Mapping[str, str]]
@@ -72,6 +87,21 @@ def _groups(value: Sequence[Union[str, Sequence[str]]]) -> list[list[str]]:
     return [_names(group) for group in value]
 
 
+def _text(what: str, example: str) -> Callable[[Any], str]:
+    """Takes a text alone: the daemon could only say that a number is no text."""
+
+    def convert(value: Any) -> str:
+        if not isinstance(value, str):
+            raise UsageError(f"{value!r} is no {what}", remedy=f"write {example}")
+        return value
+
+    return convert
+
+
+def _links(value: Any) -> list[dict[str, str]]:
+    return [_link(link) for link in ([value] if isinstance(value, str) else value)]
+
+
 def _link(value: Any) -> dict[str, str]:
     if isinstance(value, str):
         value = tuple(value.split(":"))
@@ -96,7 +126,7 @@ SHAPES: Mapping[str, Callable[[Any], Any]] = {
     "minority_third": lambda value: {},
     "majorities_ring": lambda value: {},
     "bridge": lambda value: {"via": value},
-    "links": lambda value: [_link(link) for link in value],
+    "links": _links,
     "grudge": lambda value: {dst: sorted(_names(sources)) for dst, sources in value.items()},
     "preset": lambda value: value,
 }
@@ -108,8 +138,8 @@ DRAWN = ("random_halves", "random_groups", "random_node", "random", "minority", 
 OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "direction": lambda value: value,
     "scopes": _names,
-    "loss": lambda value: value,
-    "flap": lambda value: value,
+    "loss": _text("share of packets", 'loss="30%", to drop 30 of 100 packets'),
+    "flap": _text("period and share", 'flap="200ms/50%"'),
     "neighbour": lambda value: value,
     "for_": wire,
     "at": dict,
@@ -126,31 +156,76 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def body(cut: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON of a request."""
+#: What other tools and Python itself call an option.
+_OTHER_NAMES = {
+    "for_": ("duration", "for", "hold", "lasting", "length", "seconds", "time", "timeout"),
+    "scopes": ("port", "ports", "proto", "protocol", "protocols"),
+    "isolate": ("node", "nodes", "peer", "peers"),
+    "loss": ("drop", "drop_rate", "packet_loss", "probability"),
+}
+
+
+def check_keywords(names: Iterable[str], also: Sequence[str] = ()) -> None:
+    """Raises UsageError for a keyword that is neither a shape nor an option, nor one of ``also``."""
+    known = [*SHAPES, *OPTIONS, "among", "shape", *also]
+    for name in names:
+        if name in known:
+            continue
+        close = [option for option, others in _OTHER_NAMES.items() if name in others]
+        close = close or difflib.get_close_matches(name, known, 1)
+        remedy = f'do you mean "{close[0]}"?' if close else f"a partition knows {', '.join(known)}"
+        raise UsageError(f'a partition knows no "{name}"', field=name, remedy=remedy)
+
+
+def _converted(name: str, convert: Callable[[Any], Any], value: Any) -> Any:
+    """The value as JSON. What is wrong with it is said of its keyword."""
+    try:
+        return convert(value)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error.detail}", field=error.field or name, remedy=error.remedy) from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name}={value!r}: {error}", field=name) from error
+
+
+@contextlib.contextmanager
+def refused_in_keywords(cut: Mapping[str, Any]) -> Iterator[None]:
+    """What the daemon refuses in the JSON of a request is said of the keyword that it was made of."""
+    try:
+        yield
+    except Problem as problem:
+        field = re.split(r"[.\[]", problem.field or "")[0]
+        keyword = next((name for name in OPTIONS if name.rstrip("_") == field and name in cut), None)
+        if problem.code != "bad-body" or keyword is None:
+            raise
+        detail = re.sub(r" at line \d+ column \d+", "", problem.detail)
+        reworded = Problem(f"{keyword}: {detail}", code=problem.code, status=problem.status, field=problem.field)
+        # The remedy is about JSON, which the caller has not written.
+        raise reworded from None
+
+
+def body(cut: Mapping[str, Any], partition_name: Optional[str] = None) -> dict[str, Any]:
+    """The JSON of a request for a partition, and the name that the caller gives it."""
     given = {name: value for name, value in cut.items() if value is not None}
+    check_keywords(given)
     among = given.pop("among", None)
-    for name in given:
-        if name not in SHAPES and name not in OPTIONS and name != "shape":
-            close = difflib.get_close_matches(name, [*SHAPES, *OPTIONS, "among", "shape"], 1)
-            remedy = f'do you mean "{close[0]}"?' if close else f"a partition knows {', '.join([*SHAPES, *OPTIONS])}"
-            raise UsageError(f'a partition knows no "{name}"', field=name, remedy=remedy)
     shapes = [name for name in given if (name in SHAPES and given[name] is not False) or name == "shape"]
     if len(shapes) != 1:
         found = f"{' and '.join(shapes)} are given" if shapes else "no shape is given"
-        raise UsageError(
-            f"a partition has exactly one shape, and {found}", field="shape", remedy=f"choose one of {', '.join(SHAPES)}"
-        )
+        remedy = f"choose one of {', '.join(SHAPES)}"
+        if not shapes and partition_name is not None:
+            found += f" (the argument {partition_name!r} is the partition's name)"
+            remedy = f'write the shape as a keyword, as in isolate=["n1"]; {remedy}'
+        raise UsageError(f"a partition has exactly one shape, and {found}", field="shape", remedy=remedy)
     (shape,) = shapes
     value = given[shape]
-    request: dict[str, Any] = {"shape": dict(value) if shape == "shape" else {shape: SHAPES[shape](value)}}
+    request: dict[str, Any] = {"shape": dict(value) if shape == "shape" else {shape: _converted(shape, SHAPES[shape], value)}}
     if among is not None:
         if shape not in DRAWN:
             raise UsageError(f"{shape} draws nothing", field="among", remedy=f"use it with one of {', '.join(DRAWN)}")
         request["shape"][shape]["among"] = _names(among)
     for name, convert in OPTIONS.items():
         if name in given:
-            request[name.rstrip("_")] = convert(given[name])
+            request[name.rstrip("_")] = _converted(name, convert, given[name])
     request.setdefault("owner", "connection")
     # The same request under a live name is answered as that partition. Somebody else's must not be taken for ours,
     # since ours is healed at the end.

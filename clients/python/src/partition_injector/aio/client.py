@@ -31,7 +31,7 @@ from ..event import Event
 from ..flows import Flow
 from ..line import Ended, lost_owner
 from ..record import RecoveryRecord
-from ..request import Cut, Names, body
+from ..request import Cut, Names, body, refused_in_keywords
 from ..versions import REMEDY, diagnosed, difference, is_suspect
 from ..view import EndpointAnswer, Healed, PartitionView, ProbeView, Status
 from .events import AsyncEvents
@@ -89,15 +89,18 @@ class AsyncInjector:
 
     async def dry_run(self, name: Optional[str] = None, **cut: Unpack[Cut]) -> PartitionView:
         """The links that would be cut, and how far they are covered. Nothing changes."""
-        return await self.call(calls.apply(name or self._names.next(), body(cut), dry_run=True))
+        call = calls.apply(name or self._names.next(), body(cut, name), dry_run=True)
+        with refused_in_keywords(cut):
+            return await self.call(call)
 
     async def _made(
         self, name: Optional[str], cut: Mapping[str, Any], of: Callable[[str, Mapping[str, Any]], Call[PartitionView]]
     ) -> AsyncPartition:
-        request = body(cut)
+        request = body(cut, name)
         call = of(name or self._names.next(), request)
         owned = request["owner"] == "connection"
-        view = await self._diagnosing(lambda: self._owner.apply(call) if owned else self._try(call))
+        with refused_in_keywords(cut):
+            view = await self._diagnosing(lambda: self._owner.apply(call) if owned else self._try(call))
         return AsyncPartition(self, view, has_end="for" in request)
 
     def note_healed(self, generation: int) -> None:

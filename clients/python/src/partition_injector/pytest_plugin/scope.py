@@ -18,6 +18,7 @@ from ..lab import Lab
 from ..partition import Partition
 from ..record import RecoveryRecord
 from ..record_errors import NotFinal
+from ..request import check_keywords
 from ..verdict import check_question
 from .artifacts import write
 from .options import Options
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..request import Cut
+
+
+#: The keywords of the marker that are not those of a cut.
+_QUESTION = ("recovers_within", "endpoint")
 
 
 class TestInjector(Injector):
@@ -130,11 +135,17 @@ class Scope:
         """Cuts what the markers ask for, the outermost first, and heals it behind the block."""
         with contextlib.ExitStack() as stack:
             for mark in reversed(marks):
+                check_keywords(mark.kwargs, also=("name", *_QUESTION))
+                if len(mark.args) > 1:
+                    raise UsageError(
+                        f"the marker takes one argument that is not a keyword, the partition's name, and not {mark.args!r}",
+                        remedy='write the shape as a keyword, as in @pytest.mark.partition(isolate=["n1"])',
+                    )
                 if "endpoint" in mark.kwargs and "recovers_within" not in mark.kwargs:
                     raise UsageError(
                         "the marker asks nothing of its endpoint", field="endpoint", remedy='add recovers_within="20s"'
                     )
-                cut = {key: value for key, value in mark.kwargs.items() if key not in ("recovers_within", "endpoint")}
+                cut = {key: value for key, value in mark.kwargs.items() if key not in _QUESTION}
                 self._marked.append(stack.enter_context(self.injector.partition(*mark.args, **cut)))
             for within, endpoint in self._questions(marks):
                 # Before the test's call, which may take minutes; and of the outermost, which is healed last.
