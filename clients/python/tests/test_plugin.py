@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from typing import Callable
+from xml.etree import ElementTree
 
 import pytest
 from cluster import until
@@ -68,8 +69,7 @@ def test_a_failing_test_shows_its_record_and_timeline(suite: pytest.Pytester, in
             r"E .*ingress@n1 settled .* after the heal, not within 1 µs",
             r"E .*phases: silence .*reconnect .*return .*relapse",
             r"E .*n1→n2 .*yes",
-            r"-+ partition test_slow-\d+-[0-9a-f]{4}-1 -+",
-            r"  ingress@n1 .*recovered",
+            r"E  .*ingress@n1 .*recovered",
             r"-+ partition timeline -+",
             r" .* s  mark: .*::test_slow begins",
             r" .* s  cut test_slow-.*",
@@ -79,7 +79,13 @@ def test_a_failing_test_shows_its_record_and_timeline(suite: pytest.Pytester, in
             r"test_other_reason-.*: not final yet",
         ]
     )
-    assert len(re.findall("partition timeline", str(result.stdout))) == 2
+    said = str(result.stdout)
+    assert len(re.findall("partition timeline", said)) == 2
+    # The message has the record already.
+    assert len(re.findall("phases: silence", said)) == 2 and "partition test_slow-" not in said
+    # Of the traceback, the test's own line alone.
+    assert re.findall(r"^>.*", said, re.M)[0].split() == [">", 'injector.assert_recovers(within="1us",', 'endpoint="ingress")']
+    assert len(re.findall(r"^>", said, re.M)) == 3 and "partition_injector/" not in said
     folders = sorted(path.name for path in (suite.path / "kept").iterdir())
     assert [name.split(".py_")[1] for name in folders] == ["test_other_reason", "test_slow"]
     (slow,) = (suite.path / "kept" / folders[1]).glob("record-*.json")
@@ -88,7 +94,20 @@ def test_a_failing_test_shows_its_record_and_timeline(suite: pytest.Pytester, in
     lines = (suite.path / "kept" / folders[1] / "timeline.jsonl").read_text().splitlines()
     kinds = [json.loads(line)["kind"] for line in lines]
     assert kinds[0] == "mark" and {"cut", "heal", "record"} <= set(kinds)
-    assert f'name="injector:{record.name}" value="recovered"' in (suite.path / "junit.xml").read_text()
+    cases = {case.attrib["name"]: case for case in ElementTree.parse(suite.path / "junit.xml").iter("testcase")}
+    found = {each.attrib["name"]: each.attrib["value"] for each in cases["test_slow"].iter("property")}
+    assert found.pop("injector:1:name") == record.name and found.pop("injector:1:outcome") == "recovered"
+    assert record.heal_to_ready_ns is not None and record.heal_to_settled_ns is not None
+    assert {name: round(float(ms) * 1e6) for name, ms in found.items()} == {
+        "injector:1:heal_to_ready_ms": pytest.approx(record.heal_to_ready_ns, abs=1000),
+        "injector:1:heal_to_settled_ms": pytest.approx(record.heal_to_settled_ns, abs=1000),
+    }
+    # What is shown of a test that failed for another reason is there too; and what is not known is not.
+    other = cases["test_other_reason"]
+    failure = other.findtext("failure") or ""
+    assert "test_other_reason-" in failure and "phases: silence" in failure and "partition timeline" in failure
+    assert [each.attrib["value"] for each in other.iter("property") if each.attrib["name"] == "injector:1:outcome"] == ["not final"]
+    assert "injector:1:heal_to_settled_ms" not in {each.attrib["name"] for each in other.iter("property")}
 
 
 def test_a_failing_test_can_wait_for_its_record(suite: pytest.Pytester, inj: Injector) -> None:
@@ -186,6 +205,8 @@ def test_the_marker_cuts_for_the_call_alone(suite: pytest.Pytester, inj: Injecto
     ]
     result.stdout.re_match_lines_random(wrong)
     result.stdout.no_fnmatch_line("the test was called")
+    # Nothing of the library or of contextlib is shown.
+    assert [line for line in str(result.stdout).splitlines() if line.startswith(">")] == [">       assert 1 == 2"]
 
 
 def test_the_partition_that_was_healed_last_is_judged(suite: pytest.Pytester, inj: Injector) -> None:
@@ -234,7 +255,7 @@ def test_the_partition_that_was_healed_last_is_judged(suite: pytest.Pytester, in
     )
     result = suite.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=4, failed=1)
-    result.stdout.re_match_lines_random([r"FAILED .*::test_inner_marker.*", r"E .*around: harness_failed.*"])
+    result.stdout.re_match_lines_random([r"FAILED .*::test_inner_marker.*", r"E .*it is not known whether the cluster recovered: harness_failed.*"])
 
 
 

@@ -8,7 +8,9 @@ import shlex
 from dataclasses import dataclass
 from typing import Optional, Union
 
-from .errors import UsageError
+from .errors import UsageError, hides_frames
+
+__tracebackhide__ = hides_frames
 
 #: The socket of a daemon whose config names no other.
 DEFAULT_SOCKET = "/run/injector/injector.sock"

@@ -9,11 +9,13 @@ from typing import Any, Callable, Generic, Mapping, Optional, TypeVar, Union
 from urllib.parse import urlencode
 
 from . import http
-from .errors import Misread, Problem, UsageError
+from .errors import Misread, Problem, UsageError, hides_frames
 from .event import Event
 from .record import RecoveryRecord
 from .view import EndpointAnswer, Healed, PartitionView, ProbeView, Status
 from .wire import read
+
+__tracebackhide__ = hides_frames
 
 T = TypeVar("T")
 

@@ -14,19 +14,21 @@ from . import calls, flows
 from .address import Address, address
 from .calls import Call
 from .duration import Duration, nanoseconds, seconds
-from .errors import InjectorError, VersionWarning
+from .errors import InjectorError, VersionWarning, hides_frames
 from .event import Event
 from .events import Events
 from .flows import Flow
 from .line import Ended, Line, lost_owner
 from .partition import Partition
 from .record import RecoveryRecord
-from .request import Cut, Names, body, refused_in_keywords
+from .request import Cut, InKeywords, Names, body
 from .versions import REMEDY, diagnosed, difference, is_suspect
 from .view import EndpointAnswer, Healed, PartitionView, ProbeView, Status
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+__tracebackhide__ = hides_frames
 
 T = TypeVar("T")
 
@@ -91,7 +93,7 @@ class Injector:
     def dry_run(self, name: Optional[str] = None, **cut: Unpack[Cut]) -> PartitionView:
         """The links that would be cut, and how far they are covered. Nothing changes."""
         call = calls.apply(name or self._names.next(), body(cut, name), dry_run=True)
-        with refused_in_keywords(cut):
+        with InKeywords(cut):
             return self.call(call)
 
     def _made(
@@ -100,7 +102,7 @@ class Injector:
         request = body(cut, name)
         call = of(name or self._names.next(), request)
         owned = request["owner"] == "connection"
-        with refused_in_keywords(cut):
+        with InKeywords(cut):
             view = self._diagnosing(lambda: self._owner.apply(call) if owned else self._try(call))
         return Partition(self, view, has_end="for" in request)
 

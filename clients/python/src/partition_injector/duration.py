@@ -6,7 +6,9 @@ import re
 from datetime import timedelta
 from typing import Optional, Union
 
-from .errors import UsageError
+from .errors import UsageError, hides_frames
+
+__tracebackhide__ = hides_frames
 
 #: ``"5s"``, ``"1m 30s"``, ``"250ms"``; a number of seconds; or a ``timedelta``.
 Duration = Union[str, float, timedelta]

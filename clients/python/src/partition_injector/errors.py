@@ -6,6 +6,12 @@ import json
 from typing import Optional
 
 
+def hides_frames(of: object = None) -> bool:
+    """Whether pytest leaves out this package's frames for an ``ExceptionInfo``: where the package itself says what is
+    wrong, how it found that is of no use. Modules have it as ``__tracebackhide__``; ``--full-trace`` shows all."""
+    return isinstance(getattr(of, "value", None), InjectorError)
+
+
 class InjectorError(Exception):
     """The root of all errors of this package.
 

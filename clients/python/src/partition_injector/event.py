@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping, Optional, Type
 
-from .errors import Misread
+from .errors import Misread, hides_frames
 from .record_parts import Outcome, Stamped
 from .view import Healed
 from .wire import read
+
+__tracebackhide__ = hides_frames
 
 
 @dataclass(frozen=True)

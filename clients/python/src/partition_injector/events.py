@@ -7,9 +7,11 @@ from types import TracebackType
 from typing import Iterator, Optional, Type
 
 from . import calls
-from .errors import OutOfTime
+from .errors import OutOfTime, hides_frames
 from .event import Event
 from .line import Ended, Line
+
+__tracebackhide__ = hides_frames
 
 
 class Events:

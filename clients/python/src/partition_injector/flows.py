@@ -8,10 +8,12 @@ from typing import Any, Collection, Generator, Optional, TypeVar, Union
 from . import calls
 from .calls import Call
 from .duration import words
-from .errors import NotHealthy, NotInForce, Problem, UsageError
+from .errors import NotHealthy, NotInForce, Problem, UsageError, hides_frames
 from .record import RecoveryRecord
 from .record_errors import NotFinal
 from .view import EndpointView, Healed, PartitionView, Status
+
+__tracebackhide__ = hides_frames
 
 T = TypeVar("T")
 

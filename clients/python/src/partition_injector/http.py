@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Optional
 
-from .errors import Misread
+from .errors import Misread, hides_frames
+
+__tracebackhide__ = hides_frames
 
 #: No head of the daemon comes near it.
 _LONGEST_HEAD = 64 * 1024

@@ -21,8 +21,10 @@ from types import TracebackType
 from typing import Callable, Iterator, Optional, Type, Union
 
 from .client import Injector
-from .errors import Broken, InjectorError, Missing, NotPermitted, Unreachable
+from .errors import Broken, InjectorError, Missing, NotPermitted, Unreachable, hides_frames
 from .view import Status
+
+__tracebackhide__ = hides_frames
 
 #: How long the daemon may take to start: the kernel verifies its programs.
 _STARTING = 60.0

@@ -8,9 +8,11 @@ from typing import Generator, Optional, TypeVar
 
 from .address import Address
 from .calls import Call
-from .errors import Broken, InjectorError, NotPermitted, Problem
+from .errors import Broken, InjectorError, NotPermitted, Problem, hides_frames
 from .http import Parser
 from .transport import Stream
+
+__tracebackhide__ = hides_frames
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, Sequence, Union
 
 from .duration import words
-from .errors import Misread
+from .errors import Misread, hides_frames
 from .record_parts import (
     ClusterOutage,
     EndpointRecord,
@@ -27,6 +27,8 @@ from .record_parts import (
     Traffic,
 )
 from .wire import read
+
+__tracebackhide__ = hides_frames
 
 #: More links than these are only counted.
 _LINKS = 12

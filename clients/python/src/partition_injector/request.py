@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import re
 import secrets
+from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
     Callable,
     Iterable,
-    Iterator,
     Literal,
     Mapping,
     Optional,
     Sequence,
     Tuple,
+    Type,
     TypedDict,
     Union,
 )
 
 from .duration import Duration, wire
-from .errors import Problem, UsageError
+from .errors import Problem, UsageError, hides_frames
 
 if TYPE_CHECKING:
     Link = Union[str, Tuple[str, str], Mapping[str, str]]
+
+__tracebackhide__ = hides_frames
 
 
 class Cut(TypedDict, total=False):
@@ -187,20 +189,28 @@ def _converted(name: str, convert: Callable[[Any], Any], value: Any) -> Any:
         raise UsageError(f"{name}={value!r}: {error}", field=name) from error
 
 
-@contextlib.contextmanager
-def refused_in_keywords(cut: Mapping[str, Any]) -> Iterator[None]:
-    """What the daemon refuses in the JSON of a request is said of the keyword that it was made of."""
-    try:
-        yield
-    except Problem as problem:
-        field = re.split(r"[.\[]", problem.field or "")[0]
-        keyword = next((name for name in OPTIONS if name.rstrip("_") == field and name in cut), None)
-        if problem.code != "bad-body" or keyword is None:
-            raise
-        detail = re.sub(r" at line \d+ column \d+", "", problem.detail)
-        reworded = Problem(f"{keyword}: {detail}", code=problem.code, status=problem.status, field=problem.field)
+class InKeywords:
+    """A block in which what the daemon refuses in the JSON of a request is said of the keyword that it was made of.
+    It is no generator, so that no frame of ``contextlib`` is in the traceback of a failing test."""
+
+    def __init__(self, cut: Mapping[str, Any]) -> None:
+        self._cut = cut
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if not isinstance(error, Problem) or error.code != "bad-body":
+            return
+        field = re.split(r"[.\[]", error.field or "")[0]
+        keyword = next((name for name in OPTIONS if name.rstrip("_") == field and name in self._cut), None)
+        if keyword is None:
+            return
+        detail = re.sub(r" at line \d+ column \d+", "", error.detail)
         # The remedy is about JSON, which the caller has not written.
-        raise reworded from None
+        raise Problem(f"{keyword}: {detail}", code=error.code, status=error.status, field=error.field) from None
 
 
 def body(cut: Mapping[str, Any], partition_name: Optional[str] = None) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import weakref
 from typing import IO, Any, Callable, Optional
 
 from .address import Address, SocketAddress, SshAddress
-from .errors import InjectorError, NotPermitted, Unreachable
+from .errors import InjectorError, NotPermitted, Unreachable, hides_frames
+
+__tracebackhide__ = hides_frames
 
 #: How long a connect may take: the daemon accepts at once, unless its queue is full.
 _CONNECT_TIMEOUT = 10.0

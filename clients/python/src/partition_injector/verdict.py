@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Optional
 
 from .duration import Duration, nanoseconds, words
-from .errors import UsageError
+from .errors import UsageError, hides_frames
 from .record import RecoveryRecord, record_text
 from .record_errors import NotRecovered, RecoveryUnknown
 from .record_parts import EndpointRecord
+
+__tracebackhide__ = hides_frames
 
 
 def assert_recovered(

@@ -6,7 +6,9 @@ import re
 from typing import Optional
 
 from . import __version__
-from .errors import InjectorError, Misread, Problem, VersionMismatch
+from .errors import InjectorError, Misread, Problem, VersionMismatch, hides_frames
+
+__tracebackhide__ = hides_frames
 
 #: Problems that a newer or older daemon may answer with, where this version's would not.
 _SUSPECT = ("no-such-call", "wrong-method", "bad-body", "bad-parameter", "bad-shape")

@@ -7,7 +7,9 @@ import typing
 from functools import lru_cache
 from typing import Any, Dict, Literal, Mapping, Tuple, Type, TypeVar, Union
 
-from .errors import Misread
+from .errors import Misread, hides_frames
+
+__tracebackhide__ = hides_frames
 
 T = TypeVar("T")
 

@@ -26,12 +26,12 @@ from ..address import Address, address
 from ..calls import Call
 from ..client import NAME_VARIABLE
 from ..duration import Duration, nanoseconds, seconds
-from ..errors import InjectorError, VersionWarning
+from ..errors import InjectorError, VersionWarning, hides_frames
 from ..event import Event
 from ..flows import Flow
 from ..line import Ended, lost_owner
 from ..record import RecoveryRecord
-from ..request import Cut, Names, body, refused_in_keywords
+from ..request import Cut, InKeywords, Names, body
 from ..versions import REMEDY, diagnosed, difference, is_suspect
 from ..view import EndpointAnswer, Healed, PartitionView, ProbeView, Status
 from .events import AsyncEvents
@@ -40,6 +40,8 @@ from .partition import AsyncPartition
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+__tracebackhide__ = hides_frames
 
 T = TypeVar("T")
 
@@ -90,7 +92,7 @@ class AsyncInjector:
     async def dry_run(self, name: Optional[str] = None, **cut: Unpack[Cut]) -> PartitionView:
         """The links that would be cut, and how far they are covered. Nothing changes."""
         call = calls.apply(name or self._names.next(), body(cut, name), dry_run=True)
-        with refused_in_keywords(cut):
+        with InKeywords(cut):
             return await self.call(call)
 
     async def _made(
@@ -99,7 +101,7 @@ class AsyncInjector:
         request = body(cut, name)
         call = of(name or self._names.next(), request)
         owned = request["owner"] == "connection"
-        with refused_in_keywords(cut):
+        with InKeywords(cut):
             view = await self._diagnosing(lambda: self._owner.apply(call) if owned else self._try(call))
         return AsyncPartition(self, view, has_end="for" in request)
 

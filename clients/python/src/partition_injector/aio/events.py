@@ -7,10 +7,12 @@ from typing import AsyncIterator, Optional, Type
 
 from .. import calls
 from ..address import Address
-from ..errors import OutOfTime
+from ..errors import OutOfTime, hides_frames
 from ..event import Event
 from ..line import Ended
 from .line import AsyncLine
+
+__tracebackhide__ = hides_frames
 
 
 class AsyncEvents:

@@ -7,10 +7,12 @@ from typing import AsyncIterator, Optional, TypeVar
 
 from ..address import Address
 from ..calls import Call
-from ..errors import Problem
+from ..errors import Problem, hides_frames
 from ..http import Parser
 from ..line import Ended, explained, permitted
 from ..transport import Stream
+
+__tracebackhide__ = hides_frames
 
 T = TypeVar("T")
 

@@ -9,11 +9,13 @@ from typing import Mapping, Optional, Type
 from .. import calls, flows
 from ..caller import AsyncCaller
 from ..duration import Duration, nanoseconds
-from ..errors import HealWarning, InjectorError
+from ..errors import HealWarning, InjectorError, hides_frames
 from ..handle import Handle
 from ..record import RecoveryRecord
 from ..verdict import assert_recovered, check_question
 from ..view import Healed, PartitionView, ProbeView
+
+__tracebackhide__ = hides_frames
 
 
 class AsyncPartition(Handle):

@@ -12,11 +12,14 @@ from typing import Generator, Iterator, NoReturn, Optional
 
 import pytest
 
-from ..errors import InjectorError, Missing, NotPermitted, Unreachable
+from ..errors import InjectorError, Missing, NotPermitted, Unreachable, hides_frames
 from ..lab import Lab
+from .marked import Marked
 from .options import Options, add_options
 from .scope import Scope, TestInjector
 from .labs import Labs
+
+__tracebackhide__ = hides_frames
 
 _OPTIONS = pytest.StashKey[Options]()
 _LABS = pytest.StashKey[Labs]()
@@ -111,9 +114,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     scope = item.stash.get(_SCOPE, None)
     if not marks or scope is None:
         return (yield)
-    with scope.marked(marks):
+    marked = Marked(scope.injector, marks)
+    with marked:
         result = yield
-    scope.check_marked(marks)
+    marked.check()
     return result
 
 
@@ -124,5 +128,5 @@ def pytest_runtest_makereport(
     report = yield
     scope = item.stash.get(_SCOPE, None)
     if scope is not None and report.failed:
-        scope.report(report)
+        scope.report(report, call.excinfo.value if call.excinfo is not None else None)
     return report

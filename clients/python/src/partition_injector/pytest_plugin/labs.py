@@ -6,9 +6,11 @@ import os
 import pathlib
 from typing import Optional
 
-from ..errors import Missing
+from ..errors import Missing, hides_frames
 from ..lab import Lab
 from .options import Options
+
+__tracebackhide__ = hides_frames
 
 
 class Labs:

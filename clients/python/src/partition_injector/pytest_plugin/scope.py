@@ -12,14 +12,12 @@ import pytest
 from ..client import Injector
 from ..describe import timeline_text
 from ..duration import Duration, seconds
-from ..errors import HealWarning, InjectorError, Missing, Problem, UsageError
+from ..errors import HealWarning, InjectorError, Missing, Problem, UsageError, hides_frames
 from ..event import Event
 from ..lab import Lab
 from ..partition import Partition
 from ..record import RecoveryRecord
-from ..record_errors import NotFinal
-from ..request import check_keywords
-from ..verdict import check_question
+from ..record_errors import NotFinal, NotRecovered
 from .artifacts import write
 from .options import Options
 
@@ -28,9 +26,7 @@ if TYPE_CHECKING:
 
     from ..request import Cut
 
-
-#: The keywords of the marker that are not those of a cut.
-_QUESTION = ("recovers_within", "endpoint")
+__tracebackhide__ = hides_frames
 
 
 class TestInjector(Injector):
@@ -107,8 +103,7 @@ class Scope:
             self.injector = TestInjector(lab.socket, stem=stem)
         else:
             self.injector = TestInjector(options.socket, host=options.host, stem=stem)
-        #: The partitions of markers, the outermost first.
-        self._marked: list[Partition] = []
+        self._is_reported = False
         self._records: Optional[list[RecoveryRecord]] = None
         self._events: list[Event] = []
         try:
@@ -130,50 +125,20 @@ class Scope:
         # A mark has at most 1,024 bytes.
         return self._item.nodeid.encode()[-900:].decode(errors="ignore")
 
-    @contextlib.contextmanager
-    def marked(self, marks: Sequence[pytest.Mark]) -> Iterator[None]:
-        """Cuts what the markers ask for, the outermost first, and heals it behind the block."""
-        with contextlib.ExitStack() as stack:
-            for mark in reversed(marks):
-                check_keywords(mark.kwargs, also=("name", *_QUESTION))
-                if len(mark.args) > 1:
-                    raise UsageError(
-                        f"the marker takes one argument that is not a keyword, the partition's name, and not {mark.args!r}",
-                        remedy='write the shape as a keyword, as in @pytest.mark.partition(isolate=["n1"])',
-                    )
-                if "endpoint" in mark.kwargs and "recovers_within" not in mark.kwargs:
-                    raise UsageError(
-                        "the marker asks nothing of its endpoint", field="endpoint", remedy='add recovers_within="20s"'
-                    )
-                cut = {key: value for key, value in mark.kwargs.items() if key not in _QUESTION}
-                self._marked.append(stack.enter_context(self.injector.partition(*mark.args, **cut)))
-            for within, endpoint in self._questions(marks):
-                # Before the test's call, which may take minutes; and of the outermost, which is healed last.
-                check_question(self._marked[0].record(), within, endpoint)
-            yield
-
-    def check_marked(self, marks: Sequence[pytest.Mark]) -> None:
-        """Fails unless the cluster recovered from the last heal as each marker asks."""
-        for within, endpoint in self._questions(marks):
-            last_healed(self._marked).assert_recovers(within, endpoint)
-
-    @staticmethod
-    def _questions(marks: Sequence[pytest.Mark]) -> list[Tuple[Duration, Optional[str]]]:
-        """The bound and the endpoint of each marker that has a bound, the outermost first."""
-        return [
-            (mark.kwargs["recovers_within"], mark.kwargs.get("endpoint"))
-            for mark in reversed(marks)
-            if "recovers_within" in mark.kwargs
-        ]
-
-    def report(self, report: pytest.TestReport) -> None:
-        """Adds the records and the timeline to a failing test's report."""
+    def report(self, report: pytest.TestReport, error: Optional[BaseException]) -> None:
+        """Adds the records and the timeline to the first report that says that the test failed. The message of
+        NotRecovered has its record already."""
         with _doubts():
             self._collect()
+        if self._is_reported:
+            return
+        self._is_reported = True
+        said = error.record.generation if isinstance(error, NotRecovered) else None
         for record in self._records or []:
-            report.sections.append((f"partition {record.name}", record.describe()))
+            if record.generation != said:
+                _add_section(report, f"partition {record.name}", record.describe())
         if self._events:
-            report.sections.append(("partition timeline", timeline_text(self._events)))
+            _add_section(report, "partition timeline", timeline_text(self._events))
 
     def finish(self) -> None:
         """Heals what is left, writes the artifacts, and closes the client, which heals whatever a call could not."""
@@ -192,9 +157,8 @@ class Scope:
         self._records = [self._record(partition) for partition in self.injector.partitions_made]
         with self.injector.events(since=self._begin.id - 1, follow=False) as events:
             self._events = list(events)
-        for record in self._records:
-            # JUnit results have them as properties.
-            self._item.user_properties.append((f"injector:{record.name}", record.outcome or "not final"))
+        for place, record in enumerate(self._records, 1):
+            self._item.user_properties += _properties(place, record)
         if self._options.artifacts is not None:
             write(self._options.artifacts, self._item.nodeid, self._records, self._events)
 
@@ -205,6 +169,25 @@ class Scope:
             except NotFinal as error:
                 return error.record
         return partition.record()
+
+
+def _properties(place: int, record: RecoveryRecord) -> list[Tuple[str, object]]:
+    """What JUnit results have of a record. The names are the same in each run; what is not known is left out."""
+    found: dict[str, object] = {"name": record.name, "outcome": record.outcome or "not final"}
+    for name, ns in (("ready", record.heal_to_ready_ns), ("settled", record.heal_to_settled_ns)):
+        if ns is not None:
+            found[f"heal_to_{name}_ms"] = round(ns / 1e6, 3)
+    return [(f"injector:{place}:{name}", value) for name, value in found.items()]
+
+
+def _add_section(report: pytest.TestReport, title: str, text: str) -> None:
+    """Adds it to what the test failed with, which JUnit results have too, and else to the report's own sections, which only
+    the terminal shows."""
+    add = getattr(report.longrepr, "addsection", None)
+    if add is not None:
+        add(title, text)
+    else:
+        report.sections.append((title, text))
 
 
 @contextlib.contextmanager
