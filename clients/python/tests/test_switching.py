@@ -32,8 +32,6 @@ class Cluster:
         end = time.monotonic() + 15
         while subprocess.run(command, stderr=subprocess.DEVNULL).returncode:
             assert time.monotonic() < end, f"{{node}} does not serve"
-        # What proves a cut is a dropped packet, and these nodes send one every 100 ms.
-        time.sleep(0.5)
 
 @pytest.fixture
 def cluster():
