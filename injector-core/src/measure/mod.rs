@@ -23,6 +23,7 @@ pub mod host;
 pub mod outage;
 mod outages;
 mod phases;
+mod proof;
 #[cfg(test)]
 mod properties;
 mod record;

@@ -5,16 +5,15 @@ use super::endpoint::{BeforeHeal, Track, first_gap};
 use super::host::lateness_p99;
 use super::outage::Scope;
 use super::phases::{self, Marks};
+use super::proof::{harness_failure, is_proved};
 use super::words::seconds;
 use super::{
     EndpointEvidence, Evidence, HarnessFailure, STARVED_REMEDY, as_asked, force, outages, unhealthy,
 };
 use crate::api::{
-    EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outage, Outcome, Phases, RECORD_SCHEMA,
-    RecoveryRecord, Stamped,
+    EndpointRecord, HealedBy, HostRecord, Outage, Outcome, Phases, RECORD_SCHEMA, RecoveryRecord, Stamped,
 };
 use crate::clock::{MonoNs, TimeRange};
-use crate::figures::counted;
 use crate::sample::Sample;
 
 /// Judges the evidence.
@@ -448,63 +447,6 @@ fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
             };
             Some(Decision::new(Outcome::NotRecovered, reason))
         }
-    }
-}
-
-/// Whether the cut as a whole is proved: some link is, and none was not in force.
-fn is_proved(links: &[LinkRecord]) -> bool {
-    links.iter().any(|link| link.proved) && !links.iter().any(|link| link.in_force == Some(InForce::No))
-}
-
-fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
-    let (Some(cut), Some(heal)) = (evidence.cut, evidence.heal) else {
-        return Some("the cut never took effect".to_owned());
-    };
-    if let Some(reason) = as_asked::why_not(evidence, cut, heal) {
-        return Some(reason);
-    }
-    let not_in_force = evidence.links.iter().find_map(|link| {
-        let why = force::why_not(link, cut, heal)?;
-        Some(format!("the cut of {}→{} was not in force: {why}", link.src, link.dst))
-    });
-    let judged = force::judged(evidence.links.clone(), evidence.cut, evidence.heal);
-    let unknown = || {
-        let link = judged.iter().find(|link| link.in_force == Some(InForce::Unknown))?;
-        let why = why_unknown(link);
-        Some(format!(
-            "it is not known whether the cut of {}→{} was in force, and strict counts that as no: {why}",
-            link.src, link.dst
-        ))
-    };
-    let not_in_force = not_in_force.or_else(|| if evidence.is_strict { unknown() } else { None });
-    not_in_force.or_else(|| {
-        (!is_proved(&judged)).then(|| match judged.iter().find(|link| link.unnamed_packets > 0) {
-            Some(link) => format!("the cut is not proved: of {}→{}, {}", link.src, link.dst, why_unknown(link)),
-            None => format!(
-                "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces? ({})",
-                of_check(&judged)
-            ),
-        })
-    })
-}
-
-/// The result of the active check about links where nothing was dropped, or the advice to use it.
-fn of_check(links: &[LinkRecord]) -> String {
-    let why_not = links.iter().find_map(|link| link.check.as_ref()?.why_not.as_deref());
-    match why_not {
-        Some(why) => format!("the active check says nothing: {why}"),
-        None => "`verify: active` sends frames of its own".to_owned(),
-    }
-}
-
-/// Why it is not known whether a link's cut was in force.
-fn why_unknown(link: &LinkRecord) -> String {
-    match link.unnamed_packets {
-        0 => "not all of its ways are known, and none of its packets was dropped".to_owned(),
-        packets => format!(
-            "{} passed between one of the two and a host that nothing identifies and that may be the other; see the warnings",
-            counted(packets, "packet")
-        ),
     }
 }
 

@@ -23,6 +23,28 @@ fn what_spoils_a_trial_is_named_and_hides_nothing() {
         assert!(seen.1.contains(part), "{}", seen.1);
     };
     expect(spoilt(&|e| e.links[0].dropped_packets = Some(0)), HarnessFailed, "not proved");
+    let unproved = |more: &dyn Fn(&mut Evidence<'_>)| {
+        spoilt(&|e| {
+            e.links[0].dropped_packets = Some(0);
+            more(e);
+        })
+    };
+    let held = |e: &mut Evidence<'_>, ms| e.cut = Some(stamped(HEAL - ms));
+    let short = unproved(&|e| held(e, 5));
+    expect(
+        short.clone(),
+        HarnessFailed,
+        "in the 5ms that it was held; hold it until a peer has sent something",
+    );
+    assert!(!short.1.contains("verify: active"), "it tries no cut that is that short: {}", short.1);
+    expect(unproved(&|e| held(e, 4_000)), HarnessFailed, "in the 4s that it was held; is there traffic");
+    expect(unproved(&|e| held(e, 4_000)), HarnessFailed, "(`verify: active` sends frames of its own)");
+    let scoped = unproved(&|e| {
+        held(e, 4_000);
+        e.traffic.as_mut().unwrap().scopes = vec!["tcp/8003".parse().unwrap()];
+    });
+    expect(scoped.clone(), HarnessFailed, "is there such traffic (tcp/8003)");
+    assert!(!scoped.1.contains("verify: active"), "it tries no cut of a scope: {}", scoped.1);
     expect(spoilt(&|e| e.links[0].uncovered = vec![gap(9_000, 10_100)]), HarnessFailed, "n1→n2");
     expect(spoilt(&|e| e.links[0].uncovered = vec![gap(8_000, 9_000)]), Recovered, "501ms");
     expect(spoilt(&|e| e.healed_by = Some(HealedBy::Lease)), HarnessFailed, "lease");
