@@ -412,6 +412,37 @@ fn with_passes_the_exit_code_through_and_heals() {
     assert!(!help("with").contains("--at ") && help("partition").contains("--at "));
 }
 
+/// Where the command succeeded, `--wait` exits by the outcome. What is not known is 125, since 2 may be the command's own.
+#[test]
+fn with_waits_for_the_outcome_if_it_is_asked_to() {
+    let served = Served::start();
+    let with = |name, more: &[&str], script| {
+        let arguments =
+            [&["with", "isolate", "n1", "--name", name], more, &["--", "sh", "-c", script]].concat();
+        run(&served.path, &arguments)
+    };
+    for (name, script, expected, says) in [
+        ("recovered", "exit 0", 0, "recovered (deadline 20.000 s)"),
+        ("slow", "exit 0", 1, "NOT recovered within 20.000 s"),
+        ("failed", "exit 0", 125, "harness failed"),
+        ("recovered", "exit 2", 2, "healed"),
+    ] {
+        let waited = with(name, &["--wait"], script);
+        assert_eq!(code(&waited), expected, "{name}: {}", stderr(&waited));
+        assert!(stderr(&waited).contains(says) && waited.stdout.is_empty(), "{}", stderr(&waited));
+        assert_eq!(code(&with(name, &[], "exit 0")), 0, "without --wait it is the command's");
+    }
+
+    // The outcome of this one is never decided; a signal ends the wait, after the heal.
+    let arguments = ["with", "isolate", "n1", "--name", "open", "--wait", "--", "true"];
+    let mut child = injector(&arguments).env("INJECTOR_SOCKET", &served.path).spawn().unwrap();
+    served.wait_for(|asked| *asked == Asked::Heal("open".to_owned()));
+    served.wait_for(|asked| matches!(asked, Asked::Recovery { wait, .. } if !wait.is_zero()));
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
 #[test]
 fn with_forwards_signals_and_a_kill_is_heard_as_a_disconnect() {
     let served = Served::start();

@@ -273,6 +273,10 @@ pub struct With {
     /// What to cut.
     #[command(flatten)]
     pub cut: Cut,
+    /// After a command that succeeded, wait for the recovery record: exit with 1 if the cluster did not recover, with 125 if
+    /// the outcome is not known
+    #[arg(long)]
+    pub wait: bool,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -319,7 +323,6 @@ mod tests {
             "--neighbour keep",
         ] {
             parse(&format!("--campaign c {options}")).unwrap_err();
-            parse(&format!("--resume {options}")).unwrap_err();
             parse(&format!("--trials 3 halves {options}")).unwrap();
         }
         parse("--campaign c --strict --allow-uncovered --advisory metadata --verify active").unwrap();

@@ -8,7 +8,7 @@ use super::hosts::limit::{answered, connected};
 use super::output::show;
 use super::render_record;
 use injector_client::{Client, trial};
-use injector_core::api::PartitionState;
+use injector_core::api::{PartitionState, RecoveryRecord};
 use injector_core::clock::Span;
 use injector_core::figures::counted;
 
@@ -27,21 +27,34 @@ pub(super) async fn run(common: &Common, args: Wait) -> Result<Exit, Failure> {
     }
     let begun = Instant::now();
     let mut client = connected(common).await?;
-    let (name, mut generation) = match args.name {
+    let (name, generation) = match args.name {
         Some(name) => (name, None),
         None => only_unfinished(common, &mut client).await?,
     };
+    let left = args.timeout.map(|timeout| timeout.0.saturating_sub(begun.elapsed()));
+    let record = decided(common, &mut client, &name, generation, left).await?;
+    show(common, &record, || render_record::text(&record))?;
+    Ok(record.outcome.map_or(Exit::UNDECIDED, Exit::of))
+}
+
+/// The record of a partition once its outcome is decided, or as it is when the time-out ends.
+pub(super) async fn decided(
+    common: &Common,
+    client: &mut Client,
+    name: &str,
+    mut generation: Option<u32>,
+    timeout: Option<Duration>,
+) -> Result<RecoveryRecord, Failure> {
+    let begun = Instant::now();
     loop {
-        let left = args.timeout.map(|timeout| timeout.0.saturating_sub(begun.elapsed()));
+        let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
         let slice = left.map_or(SLICE, |left| left.min(SLICE));
-        let record = answered(common, slice, client.recovery(&name, generation, slice)).await?;
+        let record = answered(common, slice, client.recovery(name, generation, slice)).await?;
         // The name may be reused while we wait.
         generation = Some(record.generation);
-        if !record.is_final && record.outcome.is_none() && left.is_none_or(|left| !left.is_zero()) {
-            continue;
+        if record.is_final || record.outcome.is_some() || left.is_some_and(|left| left.is_zero()) {
+            return Ok(record);
         }
-        show(common, &record, || render_record::text(&record))?;
-        return Ok(record.outcome.map_or(Exit::UNDECIDED, Exit::of));
     }
 }
 

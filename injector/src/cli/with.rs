@@ -13,8 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::{Common, With};
 use super::failure::{Exit, Failure};
 use super::heal;
+use super::hosts::limit::connected;
 use super::output::to_json;
 use super::partition::{Asked, describe};
+use super::{render_record, wait};
 use crate::terminal::clean;
 use injector_client::{Client, ClientError};
 use injector_core::api::{
@@ -34,14 +36,14 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
     // Before the cut: a signal in between must not end us without a heal.
     let mut signals = Signals::catch()
         .map_err(|error| Failure::new(Exit::WITH_FAILED, format!("signals can't be caught: {error}")))?;
-    let mut client = Client::open(&common.address()).await?;
+    let mut client = connected(common).await?;
     let (name, request) = asked.into_request(&mut client).await?;
     let view = client.apply(&name, &request).await?;
     eprint!("{}", clean(&if common.json { to_json(&view)? } else { describe(&view) }));
 
     let (program, arguments) = args.command.split_first().expect("the syntax requires a command");
     let spawned = Command::new(program).args(arguments).env(NAME_VARIABLE, &name).spawn();
-    let exit = match spawned {
+    let ended = match spawned {
         Ok(mut child) => signals.until_end(&mut child).await.map(code),
         Err(error) => {
             eprintln!("injector: {}: {error}", program.display());
@@ -51,10 +53,16 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
 
     // Asked before anything of the command is believed: what it saw under another network is no result.
     let lasted = end(common, &mut client, &view, &request.verdict).await;
-    let exit =
-        exit.map_err(|error| Failure::new(Exit::WITH_FAILED, format!("waiting for the command: {error}")));
-    match (lasted, exit) {
-        (Ok(()), exit) => exit,
+    let ended =
+        ended.map_err(|error| Failure::new(Exit::WITH_FAILED, format!("waiting for the command: {error}")));
+    match (lasted, ended) {
+        (Ok(()), Ok(Exit::OK)) if args.wait => {
+            tokio::select! {
+                recovered = recovery(common, &mut client, &view) => recovered,
+                caught = signals.next() => Ok(ended_by(caught)),
+            }
+        }
+        (Ok(()), ended) => ended,
         (Err(failure), Ok(code)) => {
             let Failure { message, details, .. } = failure;
             let message = format!("{message} (the command's own exit code was {})", code.0);
@@ -62,6 +70,16 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
         }
         (Err(failure), Err(_)) => Err(failure),
     }
+}
+
+/// Waits until the outcome is decided, and prints the record. An outcome that shows nothing is 125: 2 may be the command's own.
+async fn recovery(common: &Common, client: &mut Client, applied: &PartitionView) -> Result<Exit, Failure> {
+    let record = wait::decided(common, client, &applied.name, Some(applied.generation), None).await?;
+    eprint!("{}", clean(&if common.json { to_json(&record)? } else { render_record::text(&record) }));
+    Ok(match record.outcome.map(Exit::of) {
+        Some(exit @ (Exit::OK | Exit::NOT_RECOVERED)) => exit,
+        _ => Exit::WITH_FAILED,
+    })
 }
 
 /// Heals the partition; fails unless it was in force until now. Where that is not known, `verdict` decides.
@@ -122,6 +140,10 @@ async fn end(
     Err(failure)
 }
 
+fn ended_by(signal: Signal) -> Exit {
+    u8::try_from(128 + signal.as_raw()).map_or(Exit::WITH_FAILED, Exit)
+}
+
 fn code(status: ExitStatus) -> Exit {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
     Exit(u8::try_from(code).unwrap_or(Exit::WITH_FAILED.0))
@@ -143,13 +165,19 @@ impl Signals {
         })
     }
 
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.hang_up.recv() => Signal::HUP,
+        }
+    }
+
     async fn until_end(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
         loop {
             let caught = tokio::select! {
                 status = child.wait() => return status,
-                _ = self.interrupt.recv() => Signal::INT,
-                _ = self.terminate.recv() => Signal::TERM,
-                _ = self.hang_up.recv() => Signal::HUP,
+                caught = self.next() => caught,
             };
             // A terminal's Ctrl-C goes to the whole foreground group: the command has it already.
             if caught == Signal::INT && in_foreground() {

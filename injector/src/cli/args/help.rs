@@ -115,10 +115,15 @@ Exit codes: 0 recovered, or healthy · 1 not by the deadline · 2 censored, unkn
 pub(super) const WITH: &str = "\
 Examples:
   injector with isolate n1 --for 1m -- ./my-test
+  injector with isolate n1 --for 1m --wait --deadline 20s -- ./my-test
   injector with random-node --seed 7 --for 1m -- pytest tests/failover.py
 
+Without --wait, a command that succeeded is a 0 also where nothing shows that a packet was dropped, or where the cluster was
+not healthy before.
+
 The exit code is the command's: 128+n if signal n ended it, 126 or 127 if it can't be run or found, 125 if the partition \
-failed or was not in force until the command ended.";
+failed or was not in force until the command ended. With --wait, where the command succeeded: 0 recovered, 1 not by the
+deadline, 125 not known.";
 
 pub(super) const PROBE: &str = "\
 Example:
