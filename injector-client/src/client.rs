@@ -57,6 +57,16 @@ pub enum ClientError {
         /// The reason, in words.
         why: String,
     },
+    /// The daemon took the request, or the connection, and did not answer in time.
+    #[error("the daemon at {at}{} did not answer within {within}; {}", of_pid(*.pid), what_to_do(*.pid))]
+    NoAnswer {
+        /// The socket or host.
+        at: String,
+        /// How long it was waited for.
+        within: Span,
+        /// The process that listens on the socket, if it is on this host and its pid namespace is seen.
+        pid: Option<u32>,
+    },
     /// The daemon said no.
     #[error(transparent)]
     Problem(#[from] Problem),
@@ -73,11 +83,32 @@ pub enum ClientError {
     },
 }
 
+fn of_pid(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+fn what_to_do(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) => format!(
+            "`ps -o stat,pcpu -p {pid}` says whether it is stopped (T) or busy, and its log what it does; `sudo kill -CONT {pid}` \
+             resumes a process that is stopped"
+        ),
+        None => "see on its host whether the process is stopped or busy, and what its log says".to_owned(),
+    }
+}
+
+/// How much longer an answer may take by ssh: it may ask its user for a passphrase first.
+const BY_SSH: Duration = Duration::from_secs(60);
+
+/// How much longer [`Client::probe_once`] may take: as long as the slowest endpoint's timeout.
+const PROBING: Duration = Duration::from_secs(60);
+
 /// A connection to the daemon.
 pub struct Client {
     address: Address,
     line: Line,
     owns: bool,
+    limit: Option<Duration>,
 }
 
 /// An HTTP connection and the task that drives it, which ends when this is dropped.
@@ -85,6 +116,7 @@ struct Line {
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
     carrier: Carrier,
+    pid: Option<u32>,
 }
 
 impl Drop for Line {
@@ -101,7 +133,16 @@ impl Client {
 
     /// Connects to a daemon here or elsewhere.
     pub async fn open(address: &Address) -> Result<Self, ClientError> {
-        Ok(Self { address: address.clone(), line: Line::open(address).await?, owns: false })
+        Ok(Self { address: address.clone(), line: Line::open(address).await?, owns: false, limit: None })
+    }
+
+    /// From now on, a call fails with [`ClientError::NoAnswer`] if its answer takes longer than this, beside what it may take by
+    /// what it is: a [`Client::recovery`] its `wait`, a [`Client::probe_once`] a minute. By ssh, a minute is added, for its user may
+    /// have to type a passphrase. Of [`Client::events`] it is about the head alone. By default, a call waits for as long as it takes.
+    #[must_use]
+    pub fn give_up_after(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
     }
 
     /// `GET /v1/status`.
@@ -197,9 +238,10 @@ impl Client {
         wait: Duration,
     ) -> Result<RecoveryRecord, ClientError> {
         // The query's durations are written without blanks.
-        let wait = Span(wait).to_string().replace(' ', "");
+        let text = Span(wait).to_string().replace(' ', "");
         let generation = generation.map(|generation| format!("&generation={generation}")).unwrap_or_default();
-        self.get(&partition(name, &format!("/recovery?wait={wait}{generation}"))?).await
+        let path = partition(name, &format!("/recovery?wait={text}{generation}"))?;
+        self.call_for(wait, Method::GET, &path, None::<&()>).await
     }
 
     /// `GET …/probes`.
@@ -214,7 +256,7 @@ impl Client {
 
     /// `POST /v1/probes`: runs every endpoint once.
     pub async fn probe_once(&mut self) -> Result<Vec<EndpointAnswer>, ClientError> {
-        self.call(Method::POST, "/v1/probes", None::<&()>).await
+        self.call_for(PROBING, Method::POST, "/v1/probes", None::<&()>).await
     }
 
     /// `POST /v1/marks`.
@@ -225,7 +267,11 @@ impl Client {
     /// `GET /v1/events`: the connection belongs to the stream from now on.
     pub async fn events(mut self, since: u64, follow: bool) -> Result<Events, ClientError> {
         let path = format!("/v1/events?since={since}&follow={follow}");
-        let response = self.send(Method::GET, &path, Bytes::new()).await?;
+        let limit = self.limit_of(Duration::ZERO);
+        let response = match in_time(limit, self.send(Method::GET, &path, Bytes::new())).await {
+            Some(response) => response?,
+            None => return Err(self.no_answer(limit)),
+        };
         if !response.status().is_success() {
             return Err(self.refusal(&format!("GET {path}"), response).await);
         }
@@ -237,6 +283,40 @@ impl Client {
     }
 
     async fn call<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        self.call_for(Duration::ZERO, method, path, body).await
+    }
+
+    /// A call whose answer may take so long by what it is.
+    async fn call_for<T: DeserializeOwned>(
+        &mut self,
+        takes: Duration,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let limit = self.limit_of(takes);
+        match in_time(limit, self.exchange(method, path, body)).await {
+            Some(answer) => answer,
+            None => Err(self.no_answer(limit)),
+        }
+    }
+
+    fn limit_of(&self, takes: Duration) -> Option<Duration> {
+        let by_ssh = self.line.carrier.0.as_ref().map_or(Duration::ZERO, |_| BY_SSH);
+        self.limit.map(|limit| limit.saturating_add(takes).saturating_add(by_ssh))
+    }
+
+    fn no_answer(&self, limit: Option<Duration>) -> ClientError {
+        let within = Span(limit.unwrap_or_default());
+        ClientError::NoAnswer { at: self.address.to_string(), within, pid: self.line.pid }
+    }
+
+    async fn exchange<T: DeserializeOwned>(
         &mut self,
         method: Method,
         path: &str,
@@ -343,6 +423,7 @@ impl Line {
             }
             Err(source) => return Err(ClientError::Unreachable { at, source }),
         };
+        let pid = stream.listener();
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| ClientError::Broken { at, why: reason(&error) })?;
@@ -351,7 +432,15 @@ impl Line {
                 tracing::debug!(%error, "the connection to the daemon ended");
             }
         });
-        Ok(Self { sender, driver, carrier })
+        Ok(Self { sender, driver, carrier, pid })
+    }
+}
+
+/// The output of work that ends within the limit, if there is one.
+async fn in_time<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, work).await.ok(),
+        None => Some(work.await),
     }
 }
 
@@ -426,75 +515,4 @@ impl Events {
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by it")]
-mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::os::unix::net::UnixListener;
-    use std::sync::mpsc;
-
-    use super::*;
-
-    /// Answers one request on a connection, and closes it when it is asked to.
-    fn answer_once(listener: &UnixListener, close: &mpsc::Receiver<()>) {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut head = [0; 1024];
-        assert_ne!(stream.read(&mut head).unwrap(), 0);
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").unwrap();
-        close.recv().unwrap();
-    }
-
-    #[test]
-    fn a_connection_that_was_closed_while_nobody_looked_is_opened_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("api.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        let (close, asked) = mpsc::channel();
-        let (closed, is_closed) = mpsc::channel();
-        std::thread::spawn(move || {
-            for _ in 0..2 {
-                answer_once(&listener, &asked);
-                closed.send(()).unwrap();
-            }
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut client = runtime.block_on(Client::connect(&path)).unwrap();
-        for _ in 0..2 {
-            let sent = client.send(Method::GET, "/v1/partitions", Bytes::new());
-            // The whole answer is read, so that the connection could be used again.
-            let answer = runtime.block_on(async { sent.await.unwrap().into_body().collect().await.unwrap() });
-            assert_eq!(answer.to_bytes(), "[]");
-            // Outside the runtime: the client can't see it happen.
-            close.send(()).unwrap();
-            is_closed.recv().unwrap();
-        }
-    }
-
-    #[test]
-    fn a_daemon_of_another_version_is_named_where_it_refuses() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("api.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        let refusal = r#"{"code":"no-such-call","status":404,"detail":"there is no GET /v1/status"}"#;
-        let answers = [("404 Not Found", refusal), ("200 OK", r#"{"version":"99.0.0"}"#)];
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            for (status, body) in answers {
-                let mut head = [0; 1024];
-                assert_ne!(stream.read(&mut head).unwrap(), 0);
-                let length = body.len();
-                write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
-            }
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let refused = runtime.block_on(async { Client::connect(&path).await.unwrap().status().await });
-        let Err(ClientError::Problem(problem)) = &refused else { panic!("{refused:?}") };
-        assert_eq!(problem.code, Code::NoSuchCall);
-        assert!(problem.to_string().contains("is older than the daemon (99.0.0)"), "{problem}");
-    }
-
-    #[test]
-    fn a_problem_with_an_unknown_code_still_says_what_is_wrong() {
-        let body = br#"{"code":"a-later-word","status":400,"detail":"no such thing"}"#;
-        assert_eq!(unread(StatusCode::BAD_REQUEST, body), "status 400 Bad Request: no such thing");
-        assert_eq!(unread(StatusCode::BAD_GATEWAY, b"<html>"), "status 502 Bad Gateway");
-    }
-}
+mod tests;

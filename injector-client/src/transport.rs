@@ -136,6 +136,15 @@ pub(super) enum Stream {
     Process(ChildStdout, ChildStdin),
 }
 
+impl Stream {
+    /// The process that listens on the socket; `None` elsewhere, and for one of another pid namespace.
+    pub fn listener(&self) -> Option<u32> {
+        let Self::Socket(stream) = self else { return None };
+        let pid = stream.peer_cred().ok()?.pid()?;
+        u32::try_from(pid).ok().filter(|pid| *pid != 0)
+    }
+}
+
 /// The ssh process behind a stream, ended when dropped.
 pub(super) struct Carrier(pub Option<Child>);
 

@@ -112,7 +112,9 @@ impl From<CampaignError> for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
-            ClientError::Unreachable { .. } | ClientError::Broken { .. } => Exit::UNREACHABLE,
+            ClientError::Unreachable { .. } | ClientError::Broken { .. } | ClientError::NoAnswer { .. } => {
+                Exit::UNREACHABLE
+            }
             ClientError::NotPermitted { .. } | ClientError::Refused(_) => Exit::NOT_PERMITTED,
             ClientError::Protocol { .. } => Exit::UNDECIDED,
             ClientError::Problem(problem) => match problem.code {

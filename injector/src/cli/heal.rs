@@ -6,7 +6,7 @@ use super::failure::{Exit, Failure};
 use super::human::{wall, word};
 use super::output::show;
 use crate::datapath::loaded;
-use injector_client::{Address, Client};
+use injector_client::{Address, Client, ClientError};
 use injector_core::api::Healed;
 use injector_core::clock::MonoNs;
 
@@ -23,12 +23,13 @@ pub(super) async fn run(common: &Common, args: Heal) -> Result<Exit, Failure> {
         })?;
         return Ok(Exit::OK);
     }
-    let mut client = Client::open(&common.address()).await?;
+    let mut client = Client::open(&common.address()).await?.give_up_after(PATIENCE);
     let mut healed = Vec::new();
     let mut exit = Exit::OK;
     for name in &args.names {
         match client.heal(name).await {
             Ok(one) => healed.push(one),
+            Err(ClientError::NoAnswer { .. }) => return unanswered(common).await,
             // One that can't be healed must not keep the others cut.
             Err(error) => {
                 let failure = Failure::from(error);

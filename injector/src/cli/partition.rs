@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::args::{At, Common, Cut, Partition};
 use super::failure::{Exit, Failure};
+use super::hosts::limit::connected;
 use super::human::{span, wall};
 use super::output::show;
 use injector_client::Client;
@@ -18,7 +19,7 @@ use injector_core::topology::words::{AMONG, parse_words};
 
 pub(super) async fn run(common: &Common, args: Partition) -> Result<Exit, Failure> {
     let asked = Asked::of(args.cut, args.at, Owner::None)?;
-    let mut client = Client::open(&common.address()).await?;
+    let mut client = connected(common).await?;
     let (name, request) = asked.into_request(&mut client).await?;
     let view = if args.dry_run {
         client.dry_run(&name, &request).await?

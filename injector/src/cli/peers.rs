@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
+use super::hosts::limit::connected;
 use super::human::{NONE, Table, or_none, yes_no};
 use super::output::show;
-use injector_client::Client;
 use injector_core::api::{ExitView, NameView, PeerView};
 
 pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
-    let status = Client::open(&common.address()).await?.status().await?;
+    let status = connected(common).await?.status().await?;
     show(common, &status.peers, || {
         let mut table = Table::new(["peer", "named by", "home", "exits", "all hooked", "notes"]);
         for (name, peer) in &status.peers {

@@ -2,13 +2,13 @@
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
+use super::hosts::limit::connected;
 use super::human::{NONE, Table, after};
 use super::output::show;
-use injector_client::Client;
 use injector_core::api::{EndpointAnswer, WireSight};
 
 pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
-    let answers = Client::open(&common.address()).await?.probe_once().await?;
+    let answers = connected(common).await?.probe_once().await?;
     show(common, &answers, || {
         if answers.is_empty() {
             return "the config has no endpoints\n".to_owned();

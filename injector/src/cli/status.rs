@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::args::{Common, Status as Args};
 use super::failure::{Exit, Failure};
+use super::hosts::limit::connected;
 use super::human::{NONE, Table, after, or_none, span, wall, word, yes_no};
 use super::output::{Reader, print_raw, show};
-use injector_client::Client;
 use injector_core::api::{PartitionState, Status, role_suffix};
 use injector_core::figures::counted;
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
-    let mut client = Client::open(&common.address()).await?;
+    let mut client = connected(common).await?;
     loop {
         let status = client.status().await?;
         if args.watch && !common.json && std::io::stdout().is_terminal() {
@@ -110,7 +110,8 @@ fn describe(status: &Status) -> String {
                 endpoint.name.clone(),
                 if endpoint.required { "required" } else { "advisory" }.to_owned(),
                 yes_no(endpoint.healthy),
-                or_none(endpoint.last_error.as_deref()),
+                // Of one that is healthy again, it would be an error of some time ago.
+                or_none(endpoint.last_error.as_deref().filter(|_| endpoint.healthy != Some(true))),
             ]);
         }
         let _ = write!(text, "\n{table}");

@@ -2,14 +2,14 @@
 
 use super::args::{Common, Timeline};
 use super::failure::{Exit, Failure};
+use super::hosts::limit::connected;
 use super::human::{wall, word};
 use super::output::{Reader, heading, line_of, print};
-use injector_client::Client;
 use injector_core::api::{Event, EventKind};
 use injector_core::figures::counted;
 
 pub(super) async fn run(common: &Common, args: Timeline) -> Result<Exit, Failure> {
-    let mut events = Client::open(&common.address()).await?.events(args.since, args.follow).await?;
+    let mut events = connected(common).await?.events(args.since, args.follow).await?;
     if let Some(host) = common.one_of_several.as_ref().filter(|_| !common.json) {
         print(&heading(host))?;
     }

@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
+use super::hosts::limit::connected;
 use injector_client::{Client, ClientError};
 use injector_core::api::{Event, EventKind, PartitionState};
 use injector_core::clock::MonoNs;
@@ -45,7 +46,7 @@ pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
             "top needs a terminal; `injector status` and `injector timeline --follow` work without one",
         ));
     }
-    let mut client = Client::open(&common.address()).await?;
+    let mut client = connected(common).await?;
     let mut view =
         View { watch: Watch::default(), read: (MonoNs(0), Instant::now()), selected: 0, note: String::new() };
     view.poll(&mut client).await?;
@@ -62,7 +63,7 @@ async fn watch(
     mut view: View,
     terminal: &mut DefaultTerminal,
 ) -> Result<Exit, Failure> {
-    let mut events = Client::open(&common.address()).await?.events(0, true).await?;
+    let mut events = connected(common).await?.events(0, true).await?;
     let (sender, mut keys) = mpsc::channel(16);
     std::thread::spawn(move || read_keys(&sender));
     let mut polls = interval(POLL);

@@ -1,4 +1,4 @@
-//! How long one of several hosts is waited for.
+//! How long an answer is waited for.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,7 +9,11 @@ use injector_client::hosts::{HostError, LIMIT};
 use injector_client::{Client, ClientError};
 use injector_core::clock::Span;
 
-/// An answer that may take so long. One daemon is waited for; one of several hosts is given up some time later.
+/// How long a daemon that is asked alone may take to answer. It answers within 10 s; a little more is for a host that is busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An answer that may take so long. One of several hosts is given up some time later; a daemon that is asked alone is given up
+/// by the client of [`connected`].
 pub async fn answered<T>(
     common: &Common,
     takes: Duration,
@@ -25,9 +29,10 @@ pub async fn answered<T>(
     }
 }
 
-/// The same of a new connection.
+/// A connection to the daemon, on which each answer is waited for at most so long.
 pub async fn connected(common: &Common) -> Result<Client, Failure> {
-    answered(common, Duration::ZERO, Client::open(&common.address())).await
+    let client = answered(common, Duration::ZERO, Client::open(&common.address())).await?;
+    Ok(client.give_up_after(PATIENCE))
 }
 
 impl From<HostError> for Failure {
