@@ -197,6 +197,16 @@ fn check_reads_campaigns_and_builds_their_shapes_with_a_config() {
     }
     write("isolate");
     assert_eq!(code(&check(&[])), 64);
+    // All faults at once: what can't be read, and what can't be built.
+    write("isolated n1, isolate @leder, isolate n9");
+    let said = stderr(&check(&with_config));
+    for says in [
+        "shapes[0]: unknown shape \"isolated\"",
+        "shapes[1]: \"isolate @leder\" can't be",
+        "shapes[2]: \"isolate n9\" can't be",
+    ] {
+        assert_eq!(said.matches(says).count(), 1, "{says}: {said}");
+    }
     std::fs::write(&campaign, "shapes: [isolate n1]\nholds: [5s]\ntrials: 0\n").unwrap();
     let output = check(&[]);
     assert_eq!(code(&output), 64);

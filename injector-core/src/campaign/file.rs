@@ -11,10 +11,12 @@ use crate::clock::Span;
 use crate::config::{self, ConfigError, ConfigErrors, text};
 use crate::flat::flat;
 use crate::model::{Shape, Traffic, seed, traffic_fields};
-use crate::nearest::did_you_mean;
 use crate::run::Hooks;
 use crate::run::settings::{Cell, StopWhen};
 use crate::topology::words::parse_words;
+use faults::{EXAMPLE, at, fault};
+
+mod faults;
 
 flat! {
     /// The file as written.
@@ -87,23 +89,32 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Reads and checks one.
-    pub fn read(path: &Path) -> Result<Self, ConfigErrors> {
+    /// Reads and checks one: what can be read of it, and all of its faults.
+    pub fn read(path: &Path) -> (Option<Self>, Vec<ConfigError>) {
         let file = path.display().to_string();
-        let text = text::read(path).map_err(|error| config::unread(&file, "the campaign file", &error))?;
-        let whole = Self { spec: parse(&file, &text)?, file, text };
-        whole.spec.check().map_err(|error| whole.fault(error.key, &error.to_string()))?;
-        Ok(whole)
+        let text = match text::read(path) {
+            Ok(text) => text,
+            Err(error) => return (None, config::unread(&file, "the campaign file", &error).0),
+        };
+        let (spec, mut faults) = parse_all(&file, &text);
+        let Some(spec) = spec else { return (None, faults) };
+        let whole = Self { spec, file, text };
+        // What only the values together show is about the values that the file has.
+        if faults.is_empty() {
+            let together = whole.spec.check();
+            faults.extend(together.err().map(|error| whole.fault(error.key, &error.to_string())));
+        }
+        (Some(whole), faults)
     }
 
     /// A fault of a key's value, whose text ends with the remedy.
-    pub fn fault(&self, path: &str, said: &str) -> ConfigErrors {
+    pub fn fault(&self, path: &str, said: &str) -> ConfigError {
         let (what, remedy) = said.split_once("; ").unwrap_or((said, EXAMPLE));
         fault(&self.file, at(&self.text, path), path, what, remedy)
     }
 
     /// A fault of a cell's shape.
-    pub fn fault_of_cell(&self, cell: usize, said: &str) -> ConfigErrors {
+    pub fn fault_of_cell(&self, cell: usize, said: &str) -> ConfigError {
         // Each shape has a cell for each hold, one after the other.
         let tree: serde_yaml::Value = serde_yaml::from_str(&self.text).unwrap_or_default();
         let holds = tree.get("holds").and_then(serde_yaml::Value::as_sequence).map_or(1, Vec::len);
@@ -111,113 +122,40 @@ impl Whole {
     }
 }
 
-fn fault(
-    file: &str,
-    place: Option<(usize, usize)>,
-    path: &str,
-    what: impl Into<String>,
-    remedy: &str,
-) -> ConfigErrors {
-    ConfigErrors(vec![ConfigError {
-        file: file.to_owned(),
-        line: place.map(|(line, _)| line),
-        column: place.map(|(_, column)| column),
-        path: path.to_owned(),
-        what: what.into(),
-        remedy: remedy.to_owned(),
-    }])
-}
-
-/// Line and column of a key's value; of the whole text, if it does not have that key.
-fn at(text: &str, path: &str) -> Option<(usize, usize)> {
-    config::place_of(text, path).or(Some((1, 1)))
-}
-
-/// The parser's message in the words of a config's faults, and whether the message is about the key itself.
-/// Path and place are left out, since a fault has fields for them.
-fn words(text: &str, path: &str) -> (String, bool) {
-    let text = match text.rsplit_once(" at line ") {
-        Some((what, place)) if place.chars().all(|c| c.is_ascii_digit() || " column".contains(c)) => what,
-        _ => text,
-    };
-    let key = path.split(['[', '.']).next().unwrap_or_default();
-    let text =
-        [path, key].iter().find_map(|path| text.strip_prefix(path)?.strip_prefix(": ")).unwrap_or(text);
-    if let Some(keys) = text.strip_prefix("unknown field ") {
-        // `x`, expected one of `a`, `b`
-        let mut names = keys.split('`').skip(1).step_by(2);
-        let proposal = names.next().map(|wrong| did_you_mean(wrong, names)).unwrap_or_default();
-        let known = format!("{proposal}known here:");
-        return (format!("unknown key {}", keys.replace("expected one of", &known).replace('`', "\"")), true);
-    }
-    if let Some(key) = text.strip_prefix("missing field ") {
-        return (format!("{} is missing", key.replace('`', "\"")), false);
-    }
-    let found = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
-    if let Some((found, expected)) = found.and_then(|found| found.split_once(", expected ")) {
-        let found = match found.split_once(' ') {
-            Some(("string", text)) => text.to_owned(),
-            Some(("integer" | "floating", number)) => {
-                format!("the number {}", number.trim_start_matches("point ").trim_matches('`'))
-            }
-            Some(("boolean", value)) => value.trim_matches('`').to_owned(),
-            _ if found == "sequence" => "a list".to_owned(),
-            _ if found == "map" => "a mapping".to_owned(),
-            _ if found == "unit value" => "nothing".to_owned(),
-            _ => found.to_owned(),
-        };
-        let expected = match expected {
-            "u32" | "u64" => "a whole number",
-            "f64" => "a number",
-            "a string" => "a text",
-            "a sequence" => "a list",
-            "a boolean" => "true or false",
-            other if other == "a map" || other.starts_with("struct ") => "a mapping",
-            other => other,
-        };
-        return (format!("found {found} where {expected} is expected"), false);
-    }
-    if text.contains("untagged enum Share") {
-        return ("this is not a share; write one such as 0.05, or \"5%\"".to_owned(), false);
-    }
-    (text.to_owned(), false)
-}
-
-const EXAMPLE: &str = "see configs/campaign.yaml for every key";
-
 /// Reads the text of a campaign file; `file` is its name for messages.
 pub fn parse(file: &str, text: &str) -> Result<CampaignSpec, ConfigErrors> {
+    match parse_all(file, text) {
+        (Some(spec), faults) if faults.is_empty() => Ok(spec),
+        (_, faults) => Err(ConfigErrors(faults)),
+    }
+}
+
+/// All faults of the text, and the campaign with a good value in the place of each faulty one, so that more of it can be checked.
+fn parse_all(file: &str, text: &str) -> (Option<CampaignSpec>, Vec<ConfigError>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    config::check_form(text, file, "write the keys shapes, holds and trials, and others as needed")?;
-    let at = |path: &str| at(text, path);
-    let campaign: Campaign = serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text))
-        .map_err(|error| {
-            let path = error.path().to_string();
-            let path = if path == "." { String::new() } else { path };
-            let inner = error.into_inner();
-            let text = inner.to_string();
-            let (what, is_key) = words(&text, &path);
-            let place = inner.location().map(|at| (at.line(), at.column()));
-            let place = if is_key || path.is_empty() { place.or_else(|| at(&path)) } else { at(&path) };
-            fault(file, place, &path, what, EXAMPLE)
-        })?;
+    if let Err(error) =
+        config::check_form(text, file, "write the keys shapes, holds and trials, and others as needed")
+    {
+        return (None, error.0);
+    }
+    let (campaign, mut faults) = faults::campaign(file, text);
+    let Some(campaign) = campaign else { return (None, faults) };
+    let mut add =
+        |key: &str, what: &str, remedy: &str| faults.push(fault(file, at(text, key), key, what, remedy));
     for (key, is_empty) in [("shapes", campaign.shapes.is_empty()), ("holds", campaign.holds.is_empty())] {
         if is_empty {
-            return Err(fault(file, at(key), key, "the list is empty", "name at least one"));
+            add(key, "the list is empty", "name at least one");
         }
     }
-    let max_rate = match campaign.max_rate {
-        None => None,
-        Some(share) => {
-            let text = match share {
-                Share::Number(number) => number.to_string(),
-                Share::Text(text) => text,
-            };
-            Some(super::spec::rate(&text).map_err(|error| {
-                fault(file, at("max_rate"), "max_rate", error, "write a share such as 0.05, or \"5%\"")
-            })?)
-        }
-    };
+    let max_rate = campaign.max_rate.and_then(|share| {
+        let text = match share {
+            Share::Number(number) => number.to_string(),
+            Share::Text(text) => text,
+        };
+        let rate = super::spec::rate(&text);
+        rate.map_err(|error| add("max_rate", &error.to_string(), "write a share such as 0.05, or \"5%\""))
+            .ok()
+    });
     let cells = campaign.shapes.iter().flat_map(|shape| {
         campaign.holds.iter().map(|hold| Cell {
             shape: shape.0.clone(),
@@ -225,7 +163,7 @@ pub fn parse(file: &str, text: &str) -> Result<CampaignSpec, ConfigErrors> {
             traffic: campaign.traffic.clone(),
         })
     });
-    Ok(CampaignSpec {
+    let spec = CampaignSpec {
         cells: cells.collect(),
         given: None,
         trials: Some(campaign.trials),
@@ -245,7 +183,8 @@ pub fn parse(file: &str, text: &str) -> Result<CampaignSpec, ConfigErrors> {
             on_slow: campaign.on_slow,
         },
         systems: campaign.systems,
-    })
+    };
+    (Some(spec), faults)
 }
 
 #[cfg(test)]
@@ -378,10 +317,39 @@ trials: 40
             ),
         ] {
             std::fs::write(&path, format!("shapes: [isolate n1]\nholds: [5s, 9s]\n{text}\n")).unwrap();
-            let error = Whole::read(&path).map(|_| ()).unwrap_err().to_string();
+            let error = ConfigErrors(Whole::read(&path).1).to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
         let error = parse("c.yaml", "shapes: [random-node]\nholds: [5s, x]\ntrials: 4\n").unwrap_err();
         assert_eq!(error.0[0].line, Some(2), "{error}");
+    }
+
+    #[test]
+    fn all_faults_are_named_at_once() {
+        let text = "\
+shapes:
+  - halvs
+  - isolate n1
+  - isolate
+holds: [5s, 10]
+trails: 3
+scopes: [tcp, gre]
+max_rate: 7
+stop_when: { p0: x }
+";
+        let error = parse("c.yaml", text).unwrap_err().to_string();
+        for expected in [
+            "c.yaml:2:5: shapes[0]: unknown shape \"halvs\"",
+            "c.yaml:4:5: shapes[2]: ",
+            "c.yaml:5:13: holds[1]: ",
+            "c.yaml:6:1: trails: unknown key \"trails\"",
+            "c.yaml:1:1: \"trials\" is missing",
+            "c.yaml:7:15: scopes[1]: ",
+            "c.yaml:8:11: max_rate: ",
+            "c.yaml:9:",
+        ] {
+            assert_eq!(error.matches(expected).count(), 1, "{expected}: {error}");
+        }
+        assert_eq!(parse("c.yaml", text).unwrap_err().0.len(), 8, "{error}");
     }
 }

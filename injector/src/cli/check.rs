@@ -10,7 +10,7 @@ use super::failure::{Exit, Failure};
 use super::output::{print, show};
 use crate::engine;
 use injector_core::campaign::file::Whole;
-use injector_core::config::{Config, Interfaces, Role, schema};
+use injector_core::config::{Config, ConfigError, ConfigErrors, Interfaces, Role, schema};
 use injector_core::figures::counted;
 use injector_core::stats::labels::label;
 
@@ -19,13 +19,26 @@ pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
         print(&format!("{}\n", schema::text()))?;
         return Ok(Exit::OK);
     }
-    let config = args
-        .config()
-        .map(|path| Ok::<_, Failure>((path, Config::load_with(path, &engine::select)?)))
-        .transpose()?;
-    let campaign = args.campaign.as_ref().map(|path| Whole::read(path)).transpose()?;
+    // All faults of both files are named at once.
+    let mut faults = Vec::new();
+    let mut config = None;
+    if let Some(path) = args.config() {
+        match Config::load_with(path, &engine::select) {
+            Ok(loaded) => config = Some((path, loaded)),
+            Err(errors) => faults.extend(errors.0),
+        }
+    }
+    let mut campaign = None;
+    if let Some(path) = &args.campaign {
+        let (read, of_campaign) = Whole::read(path);
+        campaign = read;
+        faults.extend(of_campaign);
+    }
     if let (Some((path, config)), Some(campaign)) = (&config, &campaign) {
-        build(campaign, config, path)?;
+        faults.extend(build(campaign, config, path));
+    }
+    if !faults.is_empty() {
+        return Err(ConfigErrors(faults).into());
     }
     let mut summary = json!({ "ok": true });
     let mut text = String::new();
@@ -80,19 +93,25 @@ fn add(summary: &mut Value, more: Value) {
     }
 }
 
-/// Whether every shape of the campaign can be built with the config's peers, and its trials be decided by the endpoints.
-fn build(campaign: &Whole, config: &Config, path: &Path) -> Result<(), Failure> {
+/// Why a shape of the campaign can't be built with the config's peers, or its trials can't be decided by the endpoints.
+fn build(campaign: &Whole, config: &Config, path: &Path) -> Vec<ConfigError> {
+    let mut faults: Vec<ConfigError> = Vec::new();
     for (at, cell) in campaign.spec.cells.iter().enumerate() {
-        config.can_build(&cell.shape, cell.traffic.direction).map_err(|error| {
+        if let Err(error) = config.can_build(&cell.shape, cell.traffic.direction) {
             let (shape, path) = (label(&cell.shape), path.display());
-            campaign.fault_of_cell(at, &format!("\"{shape}\" can't be built with {path}: {error}"))
-        })?;
+            let fault =
+                campaign.fault_of_cell(at, &format!("\"{shape}\" can't be built with {path}: {error}"));
+            // A shape has a cell for each hold.
+            if faults.last().is_none_or(|last| last.path != fault.path) {
+                faults.push(fault);
+            }
+        }
     }
     let endpoints = config.endpoints.iter();
     let endpoints = endpoints.map(|endpoint| (endpoint.name.as_str(), endpoint.role == Role::Required));
-    campaign.spec.check_endpoints(&endpoints.collect::<Vec<_>>()).map_err(|error| {
+    if let Err(error) = campaign.spec.check_endpoints(&endpoints.collect::<Vec<_>>()) {
         let said = format!("the campaign can't be measured with {}: {error}", path.display());
-        campaign.fault(error.key, &said)
-    })?;
-    Ok(())
+        faults.push(campaign.fault(error.key, &said));
+    }
+    faults
 }

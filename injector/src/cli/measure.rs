@@ -16,7 +16,7 @@ use super::progress::{DutyCycle, line};
 use crate::terminal::clean;
 use injector_client::campaign::{CampaignEnd, CampaignEvent, Measure, Options, TrialCounts};
 use injector_core::api::{Outcome, RecoveryRecord, Trial, role_suffix};
-use injector_core::campaign::given::GivenCell;
+use injector_core::campaign::given::{GivenCell, GivenTraffic};
 use injector_core::campaign::{CampaignSpec, file};
 use injector_core::figures::{counted, maybe_percent, outcome, percent, percents};
 use injector_core::measure::STARVED_REMEDY;
@@ -80,11 +80,27 @@ fn exit(end: &CampaignEnd, summary: &Summary) -> Exit {
 
 fn options(common: &Common, args: Args) -> Result<Options, Failure> {
     let from_file = args.campaign.as_deref().map(file::read).transpose()?.unwrap_or_default();
+    let traffic: GivenTraffic = args.traffic.into();
     let cell = if args.shape.is_empty() {
+        let of_shape = [
+            ("--among", !args.among.is_empty()),
+            ("--hold", args.hold.is_some()),
+            ("--direction", traffic.direction.is_some()),
+            ("--scope", !traffic.scopes.is_empty()),
+            ("--loss", traffic.loss.is_some()),
+            ("--flap", traffic.flap.is_some()),
+            ("--neighbour", traffic.neighbour.is_some()),
+        ];
+        if let Some((option, _)) = of_shape.iter().find(|(_, is_given)| *is_given) {
+            return Err(Failure::usage(format!(
+                "{option} belongs to a shape, and none is given; with --resume, leave {option} out, as the stored one is taken, or \
+                 repeat the shape"
+            )));
+        }
         None
     } else {
         let shape = super::partition::shape(&args.shape, &args.among)?;
-        Some(GivenCell { shape, hold: args.hold, traffic: args.traffic.into() })
+        Some(GivenCell { shape, hold: args.hold, traffic })
     };
     let given = CampaignSpec {
         cells: Vec::new(),
@@ -320,7 +336,10 @@ fn json(record: &RecoveryRecord) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::args::{Command, CommandLine};
     use injector_core::stats::summary::{Plan, summarize};
 
     #[test]
@@ -332,6 +351,31 @@ mod tests {
         assert_eq!(exit(&CampaignEnd::Complete, &passed), Exit::OK);
         assert_eq!(exit(&CampaignEnd::GivenUp("x".to_owned()), &passed), Exit::UNDECIDED);
         assert_eq!(exit(&CampaignEnd::Interrupted(2), &passed), Exit(130));
+    }
+
+    #[test]
+    fn options_of_a_shape_need_one() {
+        for option in [
+            "--among n1,n2",
+            "--hold 2s",
+            "--direction in",
+            "--scope tcp",
+            "--loss 30%",
+            "--flap 1s/50%",
+            "--neighbour keep",
+        ] {
+            let line = format!("injector measure --resume --out o {option}");
+            let line = CommandLine::try_parse_from(line.split(' ')).unwrap();
+            let Command::Measure(args) = line.command else { panic!("it is measure") };
+            let refused = options(&line.common, *args).map(|_| ()).unwrap_err();
+            let name = option.split(' ').next().unwrap();
+            assert_eq!(refused.exit, Exit::USAGE);
+            assert!(
+                refused.message.starts_with(&format!("{name} belongs to a shape")),
+                "{}",
+                refused.message
+            );
+        }
     }
 
     #[test]

@@ -18,13 +18,13 @@ pub struct Measure {
     #[arg(num_args = 1.., value_name = "SHAPE", required_unless_present_any = ["campaign", "resume"])]
     pub shape: Vec<String>,
     /// The peers that a shape may draw, as in n1,n2,n3 [default: all]
-    #[arg(long, value_name = "PEERS", value_delimiter = ',', requires = "shape")]
+    #[arg(long, value_name = "PEERS", value_delimiter = ',')]
     pub among: Vec<String>,
     /// Read shapes, holds and other settings from a file; options on the command line override it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "among", "hold", "direction", "scope", "loss", "flap", "neighbour"])]
     pub campaign: Option<PathBuf>,
     /// How long each cut lasts; the kernel ends it [default: 5s]
-    #[arg(long, value_name = "TIME", requires = "shape")]
+    #[arg(long, value_name = "TIME")]
     pub hold: Option<Span>,
     /// How many trials, all cells together
     #[arg(long, value_name = "N", required_unless_present_any = ["campaign", "resume"])]

@@ -47,19 +47,19 @@ pub struct Cut {
 #[derive(Debug, Args)]
 pub struct TrafficArgs {
     /// Which directions to cut: both, out (what the first group sends) or in (what it would receive) [default: both]
-    #[arg(long, requires = "shape")]
+    #[arg(long)]
     direction: Option<Direction>,
     /// Which traffic to cut: tcp, udp, sctp, icmp, tcp/5122, udp/7000-7010:dst, proto/112 [default: all]
-    #[arg(long, value_name = "SCOPE", value_delimiter = ',', requires = "shape")]
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
     scope: Vec<Scope>,
     /// The share of packets to drop [default: 100%]
-    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true, requires = "shape")]
+    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
     loss: Option<Percent>,
     /// Alternate: period and the share of it that drops, as in 200ms/50%
-    #[arg(long, value_name = "PERIOD/PERCENT", requires = "shape")]
+    #[arg(long, value_name = "PERIOD/PERCENT")]
     flap: Option<Flap>,
     /// What happens to ARP and neighbour discovery [default: auto]
-    #[arg(long, value_parser = neighbour(), requires = "shape")]
+    #[arg(long, value_parser = neighbour())]
     neighbour: Option<Neighbour>,
 }
 
