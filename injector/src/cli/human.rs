@@ -12,10 +12,11 @@ pub const NONE: &str = "–";
 pub fn span(ns: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "four digits are shown")]
     let value = ns as f64;
+    // Where rounding would give 1000.0 of a unit, the next one is taken.
     match ns {
         0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{:.1} µs", value / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", value / 1e6),
+        1_000..999_950 => format!("{:.1} µs", value / 1e3),
+        999_950..999_950_000 => format!("{:.1} ms", value / 1e6),
         _ => format!("{:.3} s", value / 1e9),
     }
 }
@@ -111,6 +112,8 @@ mod tests {
         assert_eq!(span(45_600), "45.6 µs");
         assert_eq!(span(12_340_000), "12.3 ms");
         assert_eq!(span(1_234_000_000), "1.234 s");
+        assert_eq!((span(999_949), span(999_950)), ("999.9 µs".to_owned(), "1.0 ms".to_owned()));
+        assert_eq!((span(999_949_999), span(999_950_000)), ("999.9 ms".to_owned(), "1.000 s".to_owned()));
         assert_eq!(span_or_none(None), "–");
         assert_eq!((span(1_999_950), lower_bound(1_999_950)), ("2.0 ms".to_owned(), "1.9 ms".to_owned()));
         assert_eq!(lower_bound(999_999_999), "999.9 ms");

@@ -33,13 +33,17 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
         return Err(exists(&args.out));
     }
     let wanted = args.engine.clone().map_or(Engine::Usual, Engine::At);
+    let mut is_engine_silent = false;
     let containers = match engine::running(&wanted).await {
         Ok(containers) => containers,
         Err(error) if args.engine.is_some() => {
             return Err(Failure::usage(format!("--engine: {error}; {}", error.remedy())));
         }
         // Most hosts have none.
-        Err(_) => ContainerStates::default(),
+        Err(_) => {
+            is_engine_silent = true;
+            ContainerStates::default()
+        }
     };
     let mut host = inspect_host(&containers).await;
     let found = candidates(&host);
@@ -56,10 +60,12 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
     if peers.len() < 2 {
         return Err(too_few(&peers, &others, &found.notes));
     }
+    let names = peers.iter().map(|peer| peer.name.as_str());
+    let note = if is_engine_silent { unnamed_containers(names) } else { None };
     let mut draft = Draft {
         schema: Path::new(SCHEMA).exists().then(|| SCHEMA.to_owned()),
         engine: args.engine.clone(),
-        notes: found.notes,
+        notes: found.notes.into_iter().chain(note.clone()).collect(),
         peers,
         others,
         services: Vec::new(),
@@ -98,16 +104,33 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
         "others": draft.others.iter().map(|other| &other.name).collect::<Vec<_>>(),
         "endpoints": config.endpoints.len(),
         "silent_ports": silent,
+        "note": note,
     });
     show(common, &summary, || {
         let path = args.out.display();
+        let note = note.map(|note| format!("note: {note}\n")).unwrap_or_default();
         format!(
-            "{path}: written: {}, {}\nnext: sudo injector doctor --config {path}\n",
+            "{path}: written: {}, {}\n{note}next: sudo injector doctor --config {path}\n",
             counted(draft.peers.len(), "peer"),
             counted(config.endpoints.len(), "endpoint"),
         )
     })?;
     Ok(Exit::OK)
+}
+
+/// That peers are the network namespaces of containers, whose engine did not name them. Podman and the plugins of Kubernetes
+/// give such a namespace a name that ends with a UUID.
+fn unnamed_containers<'a>(mut peers: impl Iterator<Item = &'a str>) -> Option<String> {
+    let is_uuid =
+        |id: &str| id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let of_container =
+        |name: &&str| ["netns-", "cni-"].iter().any(|begin| name.strip_prefix(begin).is_some_and(is_uuid));
+    let first = peers.find(of_container)?;
+    Some(format!(
+        "{first} looks like the namespace of a container, and no container engine answers: start its API (`sudo systemctl start \
+         podman.socket`), or name its socket with --engine, and run init again, so that peers are named by containers, which \
+         keep their names when they are started again"
+    ))
 }
 
 fn exists(path: &Path) -> Failure {
@@ -365,6 +388,21 @@ mod tests {
         assert_eq!(
             taken(&["n2=10.9.0.1", "b=10.9.0.2"]),
             Ok(vec![pair("n2", "10.9.0.1"), pair("b", "10.9.0.2")])
+        );
+    }
+
+    #[test]
+    fn namespaces_that_an_engine_has_named_are_taken_for_containers() {
+        for name in ["netns-122ea98e-1f0c-4d3a-9d5e-0c8b6a7f5e21", "cni-122ea98e-1f0c-4d3a-9d5e-0c8b6a7f5e21"]
+        {
+            let note = unnamed_containers(["n1", name].into_iter()).unwrap();
+            assert!(note.starts_with(name) && note.contains("systemctl start podman.socket"), "{note}");
+        }
+        assert_eq!(
+            unnamed_containers(
+                ["n1", "netns-1", "cni-", "netns-of-some-36-letters-which-are-words"].into_iter()
+            ),
+            None
         );
     }
 

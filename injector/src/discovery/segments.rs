@@ -100,6 +100,8 @@ fn nics(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<(Nic, Vec<i
 /// Why a link can't be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPair {
+    /// This peer is a process on this host: nobody else can send from its sockets.
+    Process(injector_core::model::PeerId),
     /// The namespace of this peer is not seen.
     NoHome(injector_core::model::PeerId),
     /// Both peers live in one namespace.

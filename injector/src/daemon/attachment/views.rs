@@ -28,6 +28,9 @@ impl Interfaces {
     /// # Errors
     /// Why there is no pair.
     pub fn nic_pairs(&self, config: &Config, link: Link) -> Result<Vec<NicPair>, NoPair> {
+        if let Some((peer, _)) = config.local_peers().find(|(peer, _)| [link.src, link.dst].contains(peer)) {
+            return Err(NoPair::Process(peer));
+        }
         let home = |peer| self.homes.get(&peer).filter(|_| config.is_here(peer)).ok_or(NoPair::NoHome(peer));
         let (from, to) = (home(link.src)?, home(link.dst)?);
         if from.at == to.at {

@@ -43,6 +43,10 @@ impl Unchecked {
                 "the cut ends before a frame can be sent in it; hold it for 400 ms or longer".to_owned()
             }
             Self::TooMany(most) => format!("only the first {most} links of a partition are checked"),
+            Self::NoPair(NoPair::Process(peer)) => format!(
+                "{} is a process on this host, and the daemon can't send in its place; only its own packets prove a cut",
+                names.name(*peer)
+            ),
             Self::NoPair(NoPair::NoHome(peer)) => {
                 format!("the network namespace of {} is not seen", names.name(*peer))
             }
@@ -198,6 +202,8 @@ mod tests {
             recorded.why_not.unwrap()
         };
         assert!(why(&checked_link).contains("before the cut"));
+        checked_link.why = Some(Unchecked::NoPair(NoPair::Process(PeerId(2))));
+        assert!(why(&checked_link).starts_with("b is a process on this host"), "{}", why(&checked_link));
         checked_link.why = Some(Unchecked::NoPair(NoPair::NoHome(PeerId(2))));
         assert_eq!(why(&checked_link), "the network namespace of b is not seen");
         checked_link.control(0, BTreeSet::new());
