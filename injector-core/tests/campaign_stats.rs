@@ -4,6 +4,7 @@
 mod synthetic;
 
 use injector_core::api::Outcome;
+use injector_core::measure::STARVED_REMEDY;
 use injector_core::model::Shape;
 use injector_core::stats::compare::{Finding, compare};
 use injector_core::stats::power::comparison_power;
@@ -128,29 +129,53 @@ fn starved_trials_count_and_are_told_apart() {
 }
 
 #[test]
-fn an_undecided_verdict_names_the_trials_that_the_host_starved_and_what_to_do() {
-    let starved = Plant { starved: true, ..Plant::undecided(Outcome::Unknown) };
-    let none = summary(&vec![starved.clone(); 3]);
+fn an_undecided_verdict_counts_the_reasons_and_says_what_to_do_about_a_busy_host() {
+    let starved = Plant { starved: true, ..Plant::undecided(Outcome::HarnessFailed) };
+    // The host is to blame only where the record's own reason is that it was too busy.
+    let summary = |plants: &[Plant], reason: &dyn Fn(usize) -> String| {
+        let mut trials = trials(plants);
+        for (at, trial) in trials.iter_mut().enumerate() {
+            (trial.reason, trial.proved) = (Some(reason(at)), true);
+        }
+        summarize(&trials, &Plan { trials: Some(plants.len() as u64), ..Plan::default() })
+    };
+    let held_up =
+        |at: usize| format!("{at} probes were never sent: the daemon was held up; {STARVED_REMEDY}");
+    let none = summary(&vec![starved.clone(); 3], &held_up);
     assert_eq!(none.verdict.exit_code, 2);
     assert_eq!(
         none.verdict.sentence,
-        "No trial was decided, so nothing can be said; the host was too busy to measure in 3 of 3 undecided trials: measure on \
+        "No trial was decided, so nothing can be said (3 harness failed: the host was too busy to measure); measure on \
          an idle machine, probe less often (a longer `interval`), and use a release build."
     );
-    let mut some = vec![Plant::recovered(SECOND); 8];
-    some.extend([starved, Plant::undecided(Outcome::Censored)]);
-    let some = summary(&some);
-    assert_eq!(some.verdict.exit_code, 2, "{}", some.verdict.sentence);
-    assert!(
-        some.verdict.sentence.contains("in 1 of 2 undecided trials: measure on"),
-        "{}",
-        some.verdict.sentence
+    let mut planted = vec![Plant::recovered(SECOND); 11];
+    planted.push(Plant { starved: true, ..Plant::undecided(Outcome::Censored) });
+    let cut = |_| "\"dist\" cut before the recovery was decided".to_owned();
+    let ended = summary(&planted, &cut);
+    assert_eq!(
+        ended.verdict.sentence,
+        "0 of 11 decided trials did not settle by the deadline, but 1 undecided trial could lift the rate to 8.4 % (1 \
+         censored: \"dist\" cut before the recovery was decided)."
     );
-    let unproved = summary(&[Plant { starved: true, ..Plant::undecided(Outcome::HarnessFailed) }]);
-    assert!(unproved.verdict.sentence.contains("; the host was too busy"), "{}", unproved.verdict.sentence);
-    // An undecided trial of an idle host has another cause.
+    assert_eq!((ended.undecided.len(), ended.undecided[0].starved), (1, false));
+    assert_eq!(ended.undecided[0].trials, [11]);
+    planted.extend([starved.clone(), starved.clone()]);
+    let both = summary(&planted, &|at| if at == 11 { cut(at) } else { held_up(at) }).verdict.sentence;
+    assert!(
+        both.contains(
+            "(2 harness failed: the host was too busy to measure; 1 censored: \"dist\" cut before the recovery was decided); \
+             measure on"
+        ),
+        "{both}"
+    );
+    let many = summary(&vec![starved; 6], &|at| format!("reason {at}")).verdict.sentence;
+    assert!(many.ends_with("1 harness failed: reason 2; 3 for other reasons)."), "{many}");
+}
+
+#[test]
+fn an_undecided_trial_of_an_idle_host_has_another_cause() {
     let calm = summary(&[Plant::undecided(Outcome::Unknown)]);
-    assert_eq!(calm.verdict.sentence, "No trial was decided, so nothing can be said.");
+    assert_eq!(calm.verdict.sentence, "No trial was decided, so nothing can be said (1 unknown: planted).");
 }
 
 #[test]

@@ -40,7 +40,8 @@ fn every_form_of_the_report() {
         "By what was cut",
         "Slowest trials",
         "silence",
-        "2 trials are undecided",
+        "2 trials are undecided and not in the rate",
+        "Why: trial 3 unknown: planted; trial 4 harness failed: planted.",
     ] {
         assert!(made.text.contains(part), "{part} is missing in\n{}", made.text);
     }

@@ -13,6 +13,7 @@ use crate::stats::outages::{FailOvers, Spread};
 use crate::stats::sequential::Decision;
 use crate::stats::summary::{EndpointSeries, Figures, Series, ShapeSeries, Summary};
 use crate::stats::trial::Trial;
+use crate::stats::undecided::Undecided;
 
 /// The report of a run.
 pub fn report(run: &Run) -> String {
@@ -277,14 +278,27 @@ pub fn notes(run: &Run) -> Vec<String> {
     }
     if s.cluster.settled.undetermined > 0 {
         notes.push(format!(
-            "{} undecided (censored, unknown or harness failed) and not in the rate: had all been good or all bad, it \
-             would be {}.",
+            "{} undecided and not in the rate: had all been good or all bad, it would be {}. Why: {}.",
             trials(s.cluster.settled.undetermined),
-            percents(s.cluster.settled.rate_bounds)
+            percents(s.cluster.settled.rate_bounds),
+            reasons(&s.undecided)
         ));
     }
     notes.extend(run.notes.iter().cloned());
     notes
+}
+
+/// The reasons for undecided trials that the report names.
+const REASONS: usize = 8;
+
+/// Why trials are undecided, with their indices.
+fn reasons(undecided: &[Undecided]) -> String {
+    let mut listed: Vec<String> = undecided.iter().take(REASONS).map(Undecided::listed).collect();
+    let more: usize = undecided.iter().skip(REASONS).map(|group| group.trials.len()).sum();
+    if more > 0 {
+        listed.push(format!("{more} for other reasons"));
+    }
+    listed.join("; ")
 }
 
 /// What the phases leave out: links that carried again only after settled, or not at all.

@@ -23,6 +23,7 @@ pub mod summary;
 pub mod survival;
 pub mod trial;
 mod uncompared;
+pub mod undecided;
 pub mod verdict;
 
 use statrs::distribution::{ContinuousCDF, Normal};

@@ -17,6 +17,7 @@ use super::sequential::Decision;
 pub use super::series::{Figures, Plan, Series};
 use super::survival::{Curve, Observation, Quantile};
 use super::trial::{Instant, PHASES, Times, Trial, base};
+use super::undecided::{Undecided, undecided};
 pub use super::verdict::{Sequential, Verdict};
 use super::verdict::{sequential, verdict};
 
@@ -149,6 +150,9 @@ pub struct Summary {
     pub outcomes: Outcomes,
     /// Trials in which the host starved the instrument.
     pub starved: u64,
+    /// Why trials are undecided; empty if all are decided.
+    #[serde(default)]
+    pub undecided: Vec<Undecided>,
     /// Why the campaign was given up; `null` if it was not.
     #[serde(default)]
     pub given_up: Option<String>,
@@ -212,6 +216,7 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
     let sequential = plan.stop_when.and_then(|rates| sequential(trials, rates));
     let stopped = sequential.as_ref().is_some_and(|test| test.decision != Decision::Undecided);
     let mix = mix(&all);
+    let undecided = undecided(trials);
     let count = |is: fn(&&Trial) -> bool| trials.iter().filter(is).count() as u64;
     Summary {
         schema: SUMMARY_SCHEMA,
@@ -221,7 +226,8 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
         outcomes: Outcomes::count(trials),
         starved: (trials.len() - awake.len()) as u64,
         given_up: plan.given_up.clone(),
-        verdict: verdict(&cluster.settled, trials, plan, sequential.as_ref()),
+        verdict: verdict(&cluster.settled, trials, &undecided, plan, sequential.as_ref()),
+        undecided,
         intervals: if stopped { "nominal" } else { "exact" }.to_owned(),
         cluster_without_starved: cluster_series(&awake),
         endpoints: endpoints(&all),

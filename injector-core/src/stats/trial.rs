@@ -7,7 +7,7 @@ use crate::api::{
     ClusterOutage, CoverageState, EndpointRecord, LinkRecord, Outage, Outcome, RecoveryRecord, role_words,
 };
 use crate::clock::MonoNs;
-use crate::measure::LinkEvent;
+use crate::measure::{LinkEvent, STARVED_REMEDY};
 
 use super::labels::{self, digest, isolated, resolved_label};
 use super::sides::cut_off;
@@ -266,6 +266,13 @@ impl Trial {
     /// Whether the injection itself is in doubt, so that no endpoint's own outcome counts.
     pub fn injection_in_doubt(&self) -> bool {
         self.cluster.outcome == Outcome::HarnessFailed || self.still_cut
+    }
+
+    /// Whether the host was too busy to measure, and nothing else, left it undecided. Another cut or a failure of another kind
+    /// may leave a starved trial undecided too.
+    pub fn is_undecided_by_starvation(&self) -> bool {
+        let is_its_reason = self.reason.as_ref().is_some_and(|reason| reason.contains(STARVED_REMEDY));
+        self.starved && !self.cluster.is_decided() && is_its_reason
     }
 
     /// The times of an endpoint by its name, or of all instances of one (`ingress` for `ingress@n1`, …): then the

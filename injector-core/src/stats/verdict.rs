@@ -8,8 +8,8 @@ use super::power::trials_to_see;
 use super::sequential::{Decision, Sprt};
 use super::series::{Figures, Plan};
 use super::trial::{Instant, Trial};
+use super::undecided::{self, Undecided};
 use crate::figures::{Bound, counted};
-use crate::measure::STARVED_REMEDY;
 
 /// The sequential test over the trials in their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,8 +59,14 @@ pub fn sequential(trials: &[Trial], (p0, p1): (f64, f64)) -> Option<Sequential> 
     })
 }
 
-/// The verdict over a campaign's cluster figures and the trials made.
-pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Option<&Sequential>) -> Verdict {
+/// The verdict over a campaign's cluster figures, the trials made and the reasons why some are undecided.
+pub fn verdict(
+    cluster: &Figures,
+    trials: &[Trial],
+    undecided: &[Undecided],
+    plan: &Plan,
+    sequential: Option<&Sequential>,
+) -> Verdict {
     let made = trials.len() as u64;
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     let verdict = |exit_code, sentence| Verdict { exit_code, sentence };
@@ -74,12 +80,15 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
             2,
             format!(
                 "In none of {made} trials was the cut proved: it was not in force, or no packet was dropped on its links; so nothing can be said{}.",
-                starved(trials)
+                undecided::words(undecided)
             ),
         );
     }
     let (Some(rate), Some([_, worst])) = (cluster.rate, cluster.rate_bounds) else {
-        return verdict(2, format!("No trial was decided, so nothing can be said{}.", starved(trials)));
+        return verdict(
+            2,
+            format!("No trial was decided, so nothing can be said{}.", undecided::words(undecided)),
+        );
     };
     if plan.no_gate {
         return verdict(0, format!("{of}; the gate is off, so that this passes whatever it finds."));
@@ -105,7 +114,7 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
                 "{of}, but {} could lift the rate to {}{}.",
                 counted(open, "undecided trial"),
                 Bound::Upper.percent(worst),
-                starved(trials)
+                undecided::words(undecided)
             ),
         );
     }
@@ -117,22 +126,6 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
             left_open(cluster.beyond_deadline, cluster.n)
         ),
     )
-}
-
-/// How many of the undecided trials this host starved, with the remedy; empty for none.
-fn starved(trials: &[Trial]) -> String {
-    let is_decided =
-        |trial: &Trial| trial.beyond(&trial.cluster, Instant::Settled, trial.deadline_ns).is_some();
-    let undecided = trials.iter().filter(|trial| !is_decided(trial));
-    let (starved, all) =
-        undecided.fold((0u64, 0u64), |(starved, all), trial| (starved + u64::from(trial.starved), all + 1));
-    match starved {
-        0 => String::new(),
-        _ => format!(
-            "; the host was too busy to measure in {starved} of {}: {STARVED_REMEDY}",
-            counted(all, "undecided trial")
-        ),
-    }
 }
 
 /// The verdict of the sequential test; `of` says how many trials were late.
