@@ -3,10 +3,18 @@
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
+use super::mix::{Factor, Mix, RATIO};
 use super::normal_tail;
+use crate::figures::probability_words;
 
 /// Under this many trials nothing is said about dependence.
 pub const NEEDS: usize = 10;
+
+/// Below this p, the assumption is said to be violated.
+const VIOLATED: f64 = 0.01;
+
+/// Below this p, the report does not say that nothing speaks against the assumption.
+const DOUBTFUL: f64 = 0.05;
 
 /// Said wherever intervals are shown.
 pub const ASSUMPTION: &str = "All intervals assume that trials are independent and alike.";
@@ -30,12 +38,12 @@ pub struct Dependence {
 
 /// Judges times in the order of their trials, all of one stratum.
 pub fn dependence(times: &[u64]) -> Dependence {
-    within(times, &[(0..times.len()).collect()], false)
+    within(times, &[(0..times.len()).collect()], &Mix::default())
 }
 
 /// Judges times in the order of their trials, by their ranks within `strata` (positions in `times`), so that
-/// differences between strata are not taken for dependence or for a trend. `is_mixed`: the strata differ.
-pub fn within(times: &[u64], strata: &[Vec<usize>], is_mixed: bool) -> Dependence {
+/// differences between strata are not taken for dependence or for a trend. `mix` has the tests of these strata.
+pub fn within(times: &[u64], strata: &[Vec<usize>], mix: &Mix) -> Dependence {
     let n = times.len();
     let mut ranks = vec![0.0; n];
     for stratum in strata {
@@ -60,10 +68,15 @@ pub fn within(times: &[u64], strata: &[Vec<usize>], is_mixed: bool) -> Dependenc
         let t = rho.abs() * (freedom / (1.0 - rho * rho).max(f64::MIN_POSITIVE)).sqrt();
         StudentsT::new(0.0, 1.0, freedom).map_or(1.0, |t_distribution| 2.0 * t_distribution.sf(t))
     });
-    let signs =
-        [(lag1_p, "neighbouring trials resemble each other"), (trend_p, "times drift over the campaign")];
+    let neighbours = match lag1 {
+        Some(..0.0) => "slow and fast trials alternate",
+        _ => "neighbouring trials resemble each other",
+    };
+    let signs = [(lag1_p, neighbours), (trend_p, "times drift over the campaign")];
     let seen: Vec<&str> =
-        signs.into_iter().filter(|(p, _)| p.is_some_and(|p| p < 0.01)).map(|(_, text)| text).collect();
+        signs.into_iter().filter(|(p, _)| p.is_some_and(|p| p < VIOLATED)).map(|(_, text)| text).collect();
+    let is_mixed = mix.clear.is_some();
+    let doubts = doubts(&signs, mix);
     let mixed = "the trials are not alike: what was cut makes a difference";
     let sentence = if is_mixed && seen.is_empty() {
         format!("{ASSUMPTION} Here {mixed}; read the strata each by itself.")
@@ -72,14 +85,45 @@ pub fn within(times: &[u64], strata: &[Vec<usize>], is_mixed: bool) -> Dependenc
             "{ASSUMPTION} Here {mixed}, and within strata {}: take them as too narrow, or cool down longer.",
             seen.join(" and ")
         )
+    } else if !seen.is_empty() {
+        format!("{ASSUMPTION} Here {}: take them as too narrow, or cool down longer.", seen.join(" and "))
+    } else if !doubts.is_empty() {
+        format!("{ASSUMPTION} Signs against it: {}.", doubts.join("; "))
     } else if lag1.is_none() && trend.is_none() {
         format!("{ASSUMPTION} There is too little here to check that.")
-    } else if seen.is_empty() {
-        format!("{ASSUMPTION} Nothing here speaks against it.")
     } else {
-        format!("{ASSUMPTION} Here {}: take them as too narrow, or cool down longer.", seen.join(" and "))
+        format!("{ASSUMPTION} Nothing here speaks against it.")
     };
     Dependence { n, lag1, lag1_p, trend, trend_p, sentence }
+}
+
+/// What speaks against the assumption, but not clearly enough to call it violated, each sign with its p.
+fn doubts(signs: &[(Option<f64>, &str)], mix: &Mix) -> Vec<String> {
+    let is_doubtful = |p: &f64| *p < DOUBTFUL;
+    let chance = |p: f64, text: &str| {
+        format!("{text} (p {}), which may be chance: more trials would tell", probability_words(p))
+    };
+    let mut doubts: Vec<String> =
+        signs.iter().filter_map(|(p, text)| Some(chance(p.filter(is_doubtful)?, text))).collect();
+    let strongest = mix.tests.iter().min_by(|a, b| a.p_holm.total_cmp(&b.p_holm));
+    if let Some(test) = strongest.filter(|test| is_doubtful(&test.p_holm)) {
+        let what = match test.factor {
+            Factor::Cut => "what was cut",
+            Factor::Cell => "the cell of the campaign",
+            Factor::Isolated => "which peer was isolated",
+        };
+        let p = format!("(log-rank test: p {}, adjusted)", probability_words(test.p_holm));
+        doubts.push(match test.p50_ns {
+            _ if test.p_holm >= VIOLATED => {
+                format!("{what} seems to make a difference {p}, which may be chance: more trials would tell")
+            }
+            [_, None] => {
+                format!("{what} makes a difference {p}, but too few trials settled to say how large")
+            }
+            _ => format!("{what} makes a difference {p}, but the medians differ by less than {RATIO} times"),
+        });
+    }
+    doubts
 }
 
 /// Ranks from 1, ties sharing their middle.
@@ -124,6 +168,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
+    use super::super::mix::{Measured, StrataTest};
     use super::*;
 
     #[test]
@@ -153,6 +198,53 @@ mod tests {
             assert_eq!((found.lag1, found.lag1_p, found.trend, found.trend_p), (None, None, None, None));
             assert!(found.sentence.contains("too little"));
         }
+    }
+
+    #[test]
+    fn signs_below_the_threshold_are_named_with_their_p() {
+        // Slow and fast alternate almost strictly.
+        let alternating = [24, 21, 28, 10, 26, 11, 27, 12, 25, 13, 14];
+        let found = dependence(&alternating);
+        assert!(found.lag1.unwrap() < 0.0, "{found:?}");
+        let p = found.lag1_p.unwrap();
+        assert!((VIOLATED..DOUBTFUL).contains(&p), "{p}");
+        assert!(
+            found
+                .sentence
+                .contains(&format!("Signs against it: slow and fast trials alternate (p = {p:.4})")),
+            "{}",
+            found.sentence
+        );
+        // The same times where their own order says nothing: the mix does.
+        let calm = [25, 28, 13, 12, 24, 21, 11, 10, 27, 14, 26];
+        assert!(dependence(&calm).sentence.ends_with("Nothing here speaks against it."));
+        let with = |p_holm| {
+            let test = StrataTest {
+                factor: Factor::Isolated,
+                of: Measured::Settled,
+                trials: 11,
+                strata: 2,
+                chi_squared: 7.0,
+                p: p_holm / 2.0,
+                p_holm,
+                p50_ns: [Some(28), Some(24)],
+            };
+            let mix = Mix { tests: vec![test], clear: None };
+            within(&calm, &[(0..calm.len()).collect()], &mix).sentence
+        };
+        let sentence = with(0.014);
+        assert!(
+            sentence
+                .contains("which peer was isolated seems to make a difference (log-rank test: p = 0.0140")
+        );
+        assert!(sentence.contains("may be chance"), "{sentence}");
+        let sentence = with(0.0004);
+        assert!(
+            sentence.contains("p = 0.0004, adjusted), but the medians differ by less than 1.5 times"),
+            "{sentence}"
+        );
+        assert!(!sentence.contains("chance"), "{sentence}");
+        assert!(with(0.06).ends_with("Nothing here speaks against it."));
     }
 
     #[test]

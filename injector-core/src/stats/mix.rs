@@ -22,7 +22,7 @@ const SEED: u64 = 7;
 /// Below this adjusted p, strata are distinguished.
 const ALPHA: f64 = 0.01;
 /// And only if the slowest stratum's median is so many times the fastest one's.
-const RATIO: f64 = 1.5;
+pub(super) const RATIO: f64 = 1.5;
 
 /// The factor that divides the trials into strata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -241,7 +241,7 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
         slowest: slowest(&all).into_iter().take(SLOWEST).map(slow_trial).collect(),
         curve: thinned(&cluster_curve(&all, Instant::Settled)),
         ready_curve: thinned(&cluster_curve(&all, Instant::Ready)),
-        dependence: trial_dependence(&all, mix.clear.is_some()),
+        dependence: trial_dependence(&all, &mix),
         outages: by_cut(&all, &cuts),
         mix,
         unproved: count(|trial| !trial.proved),
@@ -259,14 +259,14 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
 }
 
 /// The dependence of settled over the decided trials, on ranks within strata.
-fn trial_dependence(trials: &[&Trial], is_mixed: bool) -> Dependence {
+fn trial_dependence(trials: &[&Trial], mix: &Mix) -> Dependence {
     let time = |trial: &Trial| {
         let beyond = trial.beyond(&trial.cluster, Instant::Settled, trial.deadline_ns)?;
         Some(if beyond { u64::MAX } else { trial.cluster.settled_ns? })
     };
     let (decided, times): (Vec<&Trial>, Vec<u64>) =
         trials.iter().filter_map(|trial| Some((*trial, time(trial)?))).unzip();
-    within(&times, &strata(&decided, Factor::Cut), is_mixed)
+    within(&times, &strata(&decided, Factor::Cut), mix)
 }
 
 /// The survival curve of the cluster.
