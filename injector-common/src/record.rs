@@ -19,11 +19,12 @@ pub struct LinkStamps {
     pub first_drop: u64,
     /// The last drop.
     pub last_drop: u64,
-    /// The first packet after the heal.
+    /// The first packet after the heal that the partition would have dropped before: it is in a scope of the
+    /// partition, and not protected. So are all first packets below.
     pub first_packet: u64,
     /// The first SYN after the heal.
     pub first_syn: u64,
-    /// The first SYN-ACK after the heal.
+    /// The first SYN-ACK after the heal. One that answers a SYN in scope counts too, whatever its own port.
     pub first_synack: u64,
     /// The first payload after the heal.
     pub first_data: u64,
@@ -36,6 +37,7 @@ pub struct LinkStamps {
     pub first_leak: u64,
     /// The first packet after the heal by which a conversation had carried payload both ways: a TCP connection, or all
     /// datagrams between two addresses. A retransmission that nobody answers, or that is answered by a reset, is none.
+    /// It is enough that one direction of the conversation is in a scope of the partition.
     pub first_exchange: u64,
     /// Packets dropped at the receiver's port a second or more after the cut, although the sender's should have dropped
     /// them.
@@ -120,6 +122,10 @@ pub mod first {
     pub const DATA: u32 = 1 << 3;
     /// Payload of a conversation that has carried some both ways.
     pub const EXCHANGE: u32 = 1 << 4;
+    /// All of them.
+    pub const ALL: u32 = PACKET | SYN | SYN_ACK | DATA | EXCHANGE;
+    /// Those that show that a conversation goes on in both directions, whichever direction was cut.
+    pub const BOTH_WAYS: u32 = SYN_ACK | EXCHANGE;
 }
 
 impl From<OverlapStamps> for LinkStamps {

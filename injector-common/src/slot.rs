@@ -95,6 +95,18 @@ impl SlotScope {
     /// Whether a packet is in this scope.
     #[inline(always)]
     pub fn holds(&self, packet: &Packet) -> bool {
+        self.compare(packet, self.side)
+    }
+
+    /// Whether a packet, or its answer, is in this scope: one of the two directions of a conversation is.
+    #[inline(always)]
+    pub fn holds_conversation(&self, packet: &Packet) -> bool {
+        self.compare(packet, side::EITHER)
+    }
+
+    /// Whether a packet is of the protocol and has one of the ports at the given end, a constant of [`side`].
+    #[inline(always)]
+    fn compare(&self, packet: &Packet, end: u8) -> bool {
         let flags = from_memory(&packet.flags);
         if flags & flag::NO_ADDRESS != 0 {
             return false;
@@ -114,7 +126,7 @@ impl SlotScope {
         let (sport, dport) = (from_memory(&packet.sport), from_memory(&packet.dport));
         let src = self.first <= sport && sport <= self.last;
         let dst = self.first <= dport && dport <= self.last;
-        match self.side {
+        match end {
             side::SRC => src,
             side::DST => dst,
             _ => src || dst,

@@ -11,6 +11,8 @@ use crate::context::Hooked;
 use crate::emit;
 use crate::identity::{is_flooded, is_named_elsewhere, traits_of};
 use crate::maps::{CONTEXT, CONVERSATIONS, ENDPOINTS, LINKS, OVERLAPS, RESPONSES, SIDE, SLOTS, STREAMS};
+use crate::protect::is_spared;
+use crate::verdict::kinds_in_scope;
 use crate::verdict_context::VerdictContext;
 
 /// A value in read-only data, not on the stack.
@@ -265,8 +267,8 @@ fn kinds(packet: &Packet) -> u32 {
     kinds
 }
 
-/// Stamps the current packet where it is the first of its kind for one slot; of its kinds, those that the slot has
-/// stamped by now. A global function, as the body of a loop of `firsts`: the verifier follows it once, and not in every
+/// Stamps the current packet where it is the first of its kind for one slot that would have dropped it; of its kinds, those
+/// that the slot has stamped by now. A global function, as the body of a loop of `firsts`: the verifier follows it once, and not in every
 /// turn of that loop, in every combination of kinds and stamps.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -274,7 +276,7 @@ pub extern "C" fn firsts_of(index: u32) -> u32 {
     let Some(context) = CONTEXT.get_ptr_mut(0) else { return 0 };
     // SAFETY: as in `drops`.
     let context = unsafe { &mut *context };
-    let kinds = context.kinds.get();
+    let mut kinds = context.kinds.get();
     let Some(slot) = SLOTS.get(index) else { return kinds };
     let Some(stamps) = stamps(&link_key(context, index, slot.generation)) else { return 0 };
     // SAFETY: as in `drops`.
@@ -282,7 +284,17 @@ pub extern "C" fn firsts_of(index: u32) -> u32 {
     if has_all(stamps, kinds) {
         return kinds;
     }
-    // Only now, since it is no number from memory.
+    // Only now, since these are no numbers from memory. What was never cut says nothing about the heal.
+    if is_spared() {
+        context.kinds.clear();
+        return 0;
+    }
+    if slot.scope_count != 0 {
+        kinds &= kinds_in_scope(index);
+        if kinds == 0 {
+            return 0;
+        }
+    }
     if is_flooded(context) {
         return 0;
     }

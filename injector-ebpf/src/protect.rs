@@ -10,11 +10,17 @@ use crate::maps::{CONTEXT, FEATURES, PROTECT_ADDRESSES, PROTECT_SCOPES, PROTECTE
 /// Whether a packet that would be dropped must not be.
 #[inline(always)]
 pub fn protected() -> bool {
-    if FEATURES.load() & feature::PROTECT == 0 || is_protected() == 0 {
+    if !is_spared() {
         return false;
     }
     emit::count(counter::PROTECTED, 1);
     true
+}
+
+/// Whether no cut drops the current packet. Without protected addresses or ports, the verifier removes all of it.
+#[inline(always)]
+pub fn is_spared() -> bool {
+    FEATURES.load() & feature::PROTECT != 0 && is_protected() != 0
 }
 
 /// Whether the current packet is to or from a protected address, or may be of a datagram in a protected scope: of the

@@ -3,7 +3,7 @@
 
 use injector_common::key::{DeviceKey, ROLL_SEVERAL, RollKey};
 use injector_common::packet::{NEIGHBOURS, Packet, flag, parse};
-use injector_common::record::counter;
+use injector_common::record::{counter, first};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot};
 use injector_common::{SLOTS as SLOT_COUNT, Word, feature};
 
@@ -258,13 +258,31 @@ pub extern "C" fn decide(index: u32, side: u64) -> u32 {
     1
 }
 
+/// The kinds of first packets after the heal that the current packet may be of for a slot with scopes: all if the slot
+/// would have dropped it; if it would have dropped only the other direction of the conversation, those that show that both
+/// directions work. A global function of plain numbers, as [`decide`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn kinds_in_scope(index: u32) -> u32 {
+    let (Some(slot), Some(context)) = (SLOTS.get(index), CONTEXT.get(0)) else { return 0 };
+    if in_scope(slot, &context.packet) {
+        return first::ALL;
+    }
+    for index in 0..MAX_SCOPES {
+        if index as u32 >= scope_count(slot) {
+            break;
+        }
+        if slot.scopes[index].holds_conversation(&context.packet) {
+            return first::BOTH_WAYS;
+        }
+    }
+    0
+}
+
 #[inline(always)]
 fn in_scope(slot: &Slot, packet: &Packet) -> bool {
     for index in 0..MAX_SCOPES {
-        // From memory each time, as the packet's fields are.
-        // SAFETY: a valid reference.
-        let count = unsafe { core::ptr::addr_of!(slot.scope_count).read_volatile() };
-        if index as u32 >= count {
+        if index as u32 >= scope_count(slot) {
             break;
         }
         if slot.scopes[index].holds(packet) {
@@ -272,4 +290,11 @@ fn in_scope(slot: &Slot, packet: &Packet) -> bool {
         }
     }
     false
+}
+
+/// How many scopes a slot has: read from memory each time, as the packet's fields are.
+#[inline(always)]
+fn scope_count(slot: &Slot) -> u32 {
+    // SAFETY: a valid reference.
+    unsafe { core::ptr::addr_of!(slot.scope_count).read_volatile() }
 }

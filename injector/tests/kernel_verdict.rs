@@ -4,6 +4,8 @@
 
 injector_lab::group!(kernels);
 
+#[path = "kernel_verdict/firsts.rs"]
+mod firsts;
 #[path = "kernel_verdict/overlaps.rs"]
 mod overlaps;
 mod support;

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use injector_common::key::{GROUP, LinkKey, ResponseKey};
 use injector_common::record::LinkStamps;
-use injector_core::model::Scope;
+use injector_core::model::{PortSide, Scope};
 
 use names::{Ends, Hook, Names};
 use reading::plain;
@@ -114,13 +114,18 @@ impl Model {
             return true;
         }
         let watched = self.watched.iter().filter(|(_, partition)| partition.holds(ends));
-        after.extend(watched.map(|(slot, partition)| partition.key(*slot, ends)));
+        after.extend(
+            watched.map(|(slot, partition)| (partition.key(*slot, ends), partition.extent(&reading))),
+        );
         let is_flooded = !after.is_empty() && self.names.is_flooded(&reading, ends, hook, at.coarse);
-        for key in after {
-            if is_flooded && !reading.proves_nothing() {
-                self.stamps.entry(key).or_default();
-            } else {
-                self.watch(key, &reading, at.now);
+        let is_protected = self.names.config.protects(&reading);
+        for (key, extent) in after {
+            if reading.proves_nothing() {
+                continue;
+            }
+            self.stamps.entry(key).or_default();
+            if !is_flooded && !is_protected && extent != Extent::None {
+                self.watch(key, extent, &reading, at.now);
             }
         }
         self.respond(&reading, at.now);
@@ -135,14 +140,14 @@ impl Model {
     }
 
     /// The slots that drop a frame, and those of its link that are over.
-    fn decide(&mut self, seen: &FrameAtHook<'_>) -> (Vec<u8>, BTreeSet<LinkKey>) {
-        let (mut deciders, mut after) = (Vec::new(), BTreeSet::new());
+    fn decide(&mut self, seen: &FrameAtHook<'_>) -> (Vec<u8>, BTreeMap<LinkKey, Extent>) {
+        let (mut deciders, mut after) = (Vec::new(), BTreeMap::new());
         if self.is_lapsed(seen.ends, seen.at) {
             return (deciders, after);
         }
         for (slot, partition) in self.live.iter().filter(|(_, partition)| partition.holds(seen.ends)) {
             if seen.at.now >= partition.ends {
-                after.insert(partition.key(*slot, seen.ends));
+                after.insert(partition.key(*slot, seen.ends), partition.extent(seen.reading));
             } else if partition.cuts(seen) {
                 deciders.push(*slot);
             }
@@ -202,17 +207,17 @@ impl Model {
         }
     }
 
-    fn watch(&mut self, key: LinkKey, reading: &Reading<'_>, now: u64) {
-        if reading.proves_nothing() {
-            return;
-        }
+    fn watch(&mut self, key: LinkKey, extent: Extent, reading: &Reading<'_>, now: u64) {
         let stamps = self.stamps.entry(key).or_default();
-        first(&mut stamps.first_packet, now);
+        let is_cut = extent == Extent::Packet;
+        if is_cut {
+            first(&mut stamps.first_packet, now);
+        }
         if let Content::Tcp { handshake, .. } = &reading.content {
             match handshake {
-                (true, false) => first(&mut stamps.first_syn, now),
+                (true, false) if is_cut => first(&mut stamps.first_syn, now),
                 (true, true) => first(&mut stamps.first_synack, now),
-                (false, _) => {}
+                (_, _) => {}
             }
         }
         // Of datagrams, which no kernel sends again by itself, payload both ways is enough.
@@ -221,7 +226,9 @@ impl Model {
             Content::Udp { payload: 1.., .. } => None,
             _ => return,
         };
-        first(&mut stamps.first_data, now);
+        if is_cut {
+            first(&mut stamps.first_data, now);
+        }
         let (from, to) = reading.addresses.expect("payload has addresses");
         let (source, destination) = ports.unwrap_or_default();
         let (from, to) = ((plain(from), source), (plain(to), destination));
@@ -264,7 +271,29 @@ fn first(stamp: &mut u64, now: u64) {
     }
 }
 
+/// What of a packet's conversation a partition would have dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    None,
+    /// The other direction alone.
+    Answer,
+    /// The packet itself.
+    Packet,
+}
+
 impl Partition {
+    /// By its scopes: before the heal it dropped the packets in one of them, at the times and in the share that it did.
+    fn extent(&self, reading: &Reading<'_>) -> Extent {
+        let either = |scope: &Scope| Scope { side: PortSide::Either, ..*scope };
+        if self.scopes.is_empty() || self.scopes.iter().any(|scope| reading.is_in(*scope)) {
+            Extent::Packet
+        } else if self.scopes.iter().any(|scope| reading.is_in(either(scope))) {
+            Extent::Answer
+        } else {
+            Extent::None
+        }
+    }
+
     fn holds(&self, ends: Ends) -> bool {
         self.links.contains_key(&ends)
     }
