@@ -35,9 +35,9 @@ impl Loaders {
         let kept = lock(&self.idle).pop();
         let mut loader = kept.unwrap_or_else(bare);
         set(&mut loader);
-        let loaded = loader.load(self.file);
+        let ebpf = loader.load(self.file);
         lock(&self.idle).push(loader);
-        loaded
+        ebpf
     }
 
     /// Loads the file by a loader of its own.
