@@ -320,6 +320,12 @@ impl Endpoint {
         self.address_of(host_of(&filled)).filter(|address| *address != NOWHERE)
     }
 
+    /// The port that its packets go to; `None` for commands and Unix sockets, and where the config leaves it to the scheme.
+    pub fn port(&self) -> Option<u16> {
+        let authority = self.probe.kind.authority()?;
+        authority.rsplit_once(':')?.1.parse().ok()
+    }
+
     /// Whether the probe has a place for the address of its peer, and that is not known: of a container that does not run.
     pub fn lacks_address(&self) -> bool {
         const PLACE: &str = "{address}";

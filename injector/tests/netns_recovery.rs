@@ -12,8 +12,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use injector_core::api::{EndpointAnswer, Outcome, RecoveryRecord, WireSight};
+use injector_core::api::{EndpointAnswer, Outcome, PartitionRequest, RecoveryRecord, WireSight};
 use injector_core::clock::MonoNs;
+use injector_core::model::Traffic;
 use injector_lab::{Quorum, needs};
 use live::daemon::{Daemon, isolate};
 use live::lab::{AttachPoint, Lab, ipv4};
@@ -169,6 +170,44 @@ fn a_server_that_stays_away_is_not_recovered() {
     let socket = there.iter().find(|socket| socket.remote_port == stuck.1).unwrap();
     assert_eq!((socket.state.as_str(), socket.local_port), ("established", stuck.0));
     assert!(back.iter().any(|socket| (socket.local_port, socket.remote_port) == (stuck.1, stuck.0)));
+}
+
+/// What a probe sees of a cut on its own way is no outage of the endpoint, however the config names the endpoint and the cut.
+#[test]
+#[needs(root)]
+fn a_cut_on_the_probes_own_way_shows_nothing_of_the_endpoint() {
+    let lab = Lab::new(2);
+    let server = Server::start(&lab, "n1");
+    let port = server.port();
+    let mut config = lab.config(AttachPoint::OwnNic, "auto");
+    config += "endpoints:\n";
+    config += &endpoint("named", port, &lab.netns("n2"));
+    config += &format!(
+        "  - {{ name: literal, netns: {}, probe: {{ http: {{ url: \"http://{}:{port}/\" }}, interval: 10ms }} }}\n",
+        lab.netns("n2"),
+        ipv4(1)
+    );
+    config += "ready: { consecutive: 5, observe: 1s, observe_max: 5s }\ndeadline: 10s\n";
+    let daemon = Daemon::start(&config);
+    daemon.wait_healthy();
+    let unseen = |name: &str, scopes: &[&str]| {
+        let scopes = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
+        let traffic = Traffic { scopes, ..Traffic::default() };
+        let request = PartitionRequest { traffic, ..isolate("n1", Duration::from_millis(1_600)) };
+        daemon.apply(name, &request);
+        let record = daemon.record(name);
+        let of = |base: &str| {
+            let endpoint = record.endpoints.iter().find(|endpoint| endpoint.name.starts_with(base)).unwrap();
+            let outage = endpoint.outage.as_ref().unwrap_or_else(|| panic!("{record:#?}"));
+            (outage.unseen, outage.sum_ns.is_none())
+        };
+        [of("named"), of("literal")]
+    };
+    assert_eq!(unseen("whole", &[]), [(true, true); 2]);
+    assert_eq!(unseen("port", &[&format!("tcp/{port}")]), [(true, true); 2]);
+    assert_eq!(unseen("number", &["proto/6"]), [(true, true); 2]);
+    // Other traffic than the probes'.
+    assert_eq!(unseen("other", &["tcp/1", "udp"]), [(false, false); 2]);
 }
 
 /// A network namespace beside those of the lab; deleted when it is dropped.

@@ -102,6 +102,12 @@ fn top_shows_a_cut_heals_it_by_a_key_and_gives_the_terminal_back() {
     assert!(shown.is_ascii() && shown.contains("^v select"), "{shown}");
     ascii.press("q");
     assert!(ascii.end().success());
+    let mut command = top_of(&daemon);
+    let mut ended = Terminal::start(command.env("TERM", "xterm"));
+    ended.wait_for("the cut", |shown| line(shown, "q ").contains("cuts, "));
+    ended.terminate();
+    assert_eq!(ended.end().code(), Some(143));
+    ended.wait_for("the terminal as it was", |_| ended.written().contains("\u{1b}[?1049l"));
     let output = daemon.cli(&["top"]);
     assert_eq!(output.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&output.stderr).contains("top needs a terminal"));

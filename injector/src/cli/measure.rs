@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::args::{Common, Measure as Args};
 use super::failure::{Exit, Failure};
 use super::human::{NONE, span_or_none};
-use super::output::print;
+use super::output::{print, tell};
 use super::progress::{DutyCycle, line};
 use crate::terminal::clean;
 use injector_client::campaign::{CampaignEnd, CampaignEvent, Measure, Options, TrialCounts};
@@ -41,8 +41,8 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     match &end {
         CampaignEnd::Complete => {}
         CampaignEnd::Decided => reporter.line("stopped: the sequential test has decided"),
-        CampaignEnd::GivenUp(why) => eprintln!("injector: given up: {}", clean(why)),
-        CampaignEnd::Interrupted(_) => eprintln!("injector: interrupted; continue with --resume"),
+        CampaignEnd::GivenUp(why) => tell(&format!("injector: given up: {why}\n")),
+        CampaignEnd::Interrupted(_) => tell("injector: interrupted; continue with --resume\n"),
     }
     if common.json {
         let last = serde_json::json!({ "end": end_word(&end), "summary": summary });
@@ -204,7 +204,7 @@ impl Reporter {
         match &self.bar {
             _ if self.quiet || self.json => {}
             Some(bar) => bar.println(clean(text)),
-            None => eprintln!("{}", clean(text)),
+            None => tell(&format!("{text}\n")),
         }
     }
 
@@ -243,7 +243,7 @@ impl Reporter {
     fn warn(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(format!("warning: {}", clean(text))),
-            None => eprintln!("warning: {}", clean(text)),
+            None => tell(&format!("warning: {text}\n")),
         }
     }
 

@@ -58,6 +58,11 @@ pub(super) fn print(text: &str) -> Result<Reader, Failure> {
     print_raw(&clean(text))
 }
 
+/// To standard error, [`clean`]: what happens meanwhile. Where nobody can read it, as on a full disk, the command continues.
+pub(super) fn tell(text: &str) {
+    let _ = io::stderr().lock().write_all(clean(text).as_bytes());
+}
+
 /// To standard output as it is: for our own control sequences.
 pub(super) fn print_raw(text: &str) -> Result<Reader, Failure> {
     let mut stdout = io::stdout().lock();

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Common, LogFormat, Start};
 use super::failure::failure_line;
 use super::failure::{Exit, Failure};
-use super::output::show;
+use super::output::{show, tell};
 use super::runtime::block_on;
 use crate::daemon::config_file::{Prepared, Source};
 use crate::daemon::log::Log;
@@ -23,7 +23,6 @@ use crate::engine;
 use crate::memory;
 use crate::rights;
 use crate::server::{make_directory, make_safe_directory};
-use crate::terminal::clean;
 use injector_core::config::Config;
 
 /// Sets what the log says, as in `debug` or `injector=debug`.
@@ -185,7 +184,7 @@ fn detach(common: &Common, args: &Start, socket: &Path) -> Result<Exit, Failure>
         let pid = child.id();
         if !common.json {
             for note in &notes {
-                eprintln!("injector: note: {}", clean(note));
+                tell(&format!("injector: note: {note}\n"));
             }
         }
         let report = serde_json::json!({ "pid": pid, "socket": socket, "log": log_path, "notes": notes });

@@ -8,6 +8,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::style::{Color, Modifier, Style as TextStyle};
 use ratatui::text::{Line as Row, Span as Part, Text};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -63,6 +64,11 @@ async fn watch(
     mut view: View,
     terminal: &mut DefaultTerminal,
 ) -> Result<Exit, Failure> {
+    let caught = |kind| {
+        signal(kind)
+            .map_err(|error| Failure::new(Exit::UNDECIDED, format!("signals can't be caught: {error}")))
+    };
+    let (mut terminate, mut hangup) = (caught(SignalKind::terminate())?, caught(SignalKind::hangup())?);
     let mut events = connected(common).await?.events(0, true).await?;
     let (sender, mut keys) = mpsc::channel(16);
     std::thread::spawn(move || read_keys(&sender));
@@ -97,6 +103,9 @@ async fn watch(
                 view.poll(&mut client).await?;
             }
             _ = draws.tick() => view.draw(terminal)?,
+            // The terminal is given back first.
+            _ = terminate.recv() => return Ok(Exit(128 + 15)),
+            _ = hangup.recv() => return Ok(Exit(128 + 1)),
             action = keys.recv() => {
                 if !view.act(action.unwrap_or(KeyAction::Quit), &mut client).await? {
                     return Ok(Exit::OK);

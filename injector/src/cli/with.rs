@@ -14,10 +14,9 @@ use super::args::{Common, With};
 use super::failure::{Exit, Failure};
 use super::heal;
 use super::hosts::limit::connected;
-use super::output::to_json;
+use super::output::{tell, to_json};
 use super::partition::{Asked, describe};
 use super::{render_record, wait};
-use crate::terminal::clean;
 use injector_client::{Client, ClientError};
 use injector_core::api::{
     Code, HealedBy, InForce, LinkRecord, Owner, PartitionState, PartitionView, VerdictOptions,
@@ -39,14 +38,14 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
     let mut client = connected(common).await?;
     let (name, request) = asked.into_request(&mut client).await?;
     let view = client.apply(&name, &request).await?;
-    eprint!("{}", clean(&if common.json { to_json(&view)? } else { describe(&view) }));
+    tell(&if common.json { to_json(&view)? } else { describe(&view) });
 
     let (program, arguments) = args.command.split_first().expect("the syntax requires a command");
     let spawned = Command::new(program).args(arguments).env(NAME_VARIABLE, &name).spawn();
     let ended = match spawned {
         Ok(mut child) => signals.until_end(&mut child).await.map(code),
         Err(error) => {
-            eprintln!("injector: {}: {error}", program.display());
+            tell(&format!("injector: {}: {error}\n", program.display()));
             Ok(Exit(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }))
         }
     };
@@ -75,7 +74,7 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
 /// Waits until the outcome is decided, and prints the record. An outcome that shows nothing is 125: 2 may be the command's own.
 async fn recovery(common: &Common, client: &mut Client, applied: &PartitionView) -> Result<Exit, Failure> {
     let record = wait::decided(common, client, &applied.name, Some(applied.generation), None).await?;
-    eprint!("{}", clean(&if common.json { to_json(&record)? } else { render_record::text(&record) }));
+    tell(&if common.json { to_json(&record)? } else { render_record::text(&record) });
     Ok(match record.outcome.map(Exit::of) {
         Some(exit @ (Exit::OK | Exit::NOT_RECOVERED)) => exit,
         _ => Exit::WITH_FAILED,
@@ -108,7 +107,7 @@ async fn end(
     }
     let was_active = found.state == PartitionState::Active;
     let healed = client.heal(name).await.map_err(unknown)?;
-    eprint!("{}", clean(&if common.json { to_json(&healed)? } else { heal::line(&healed) }));
+    tell(&if common.json { to_json(&healed)? } else { heal::line(&healed) });
     let why = match healed.healed_by {
         HealedBy::Request if was_active => {
             let record =

@@ -390,7 +390,7 @@ impl State {
     }
 
     /// Whether a peer is on this machine.
-    fn is_local(&self, peer: PeerId) -> bool {
+    pub(super) fn is_local(&self, peer: PeerId) -> bool {
         self.config.peer(peer).is_some_and(|peer| peer.local.is_some())
     }
 

@@ -15,7 +15,7 @@ use injector_core::clock::MonoNs;
 use injector_core::config::{self, Role};
 use injector_core::ledger::Life;
 use injector_core::measure::{self, EndpointEvidence, Evidence, HarnessFailure, STARVED_PRESSURE};
-use injector_core::model::{Link, PeerId, PeerName, Protocol};
+use injector_core::model::{Link, PeerId, PeerName, Protocol, Scope};
 use injector_core::sample::EndpointId;
 
 /// The stamps by link, in the links' order.
@@ -104,26 +104,28 @@ impl State {
         self.config.endpoints.iter().enumerate().map(evidence).collect()
     }
 
-    /// Whether an endpoint's probes come from a peer, or from the world, on a link that the partition cuts for them. A
-    /// scope with ports is taken for other traffic than the probe's.
+    /// Whether an endpoint's probes come from a peer, or from the world, on a link that the partition cuts for them. Of a command it
+    /// is known from which peer's namespace it starts, and not which port it asks: a scope with ports is taken for other traffic.
     fn is_unseen(&self, index: usize, partition: &Partition) -> bool {
-        let scopes = &partition.experiment.request.traffic.scopes;
-        let is_cut = scopes.is_empty()
-            || scopes.iter().any(|scope| scope.protocol == Protocol::Tcp && scope.ports.is_none());
+        let endpoint = &self.config.endpoints[index];
         let samples = self.samples.since(EndpointId(index), partition.experiment.samples_from[index]);
-        let Some((peer, source)) =
-            self.config.endpoints[index].peer.zip(samples.iter().find_map(|sample| sample.source))
-        else {
+        let name = endpoint.peer.map(|peer| self.config.names.name(peer));
+        let destination = endpoint.destination(name);
+        let Some(probed) = destination.and_then(|address| self.peer_at(address)).or(endpoint.peer) else {
             return false;
         };
-        let source = self
-            .config
-            .peers
-            .iter()
-            .find(|peer: &&config::Peer| peer.has(source))
-            .map_or(PeerId::WORLD, |peer| peer.id);
-        let way = [Link { src: source, dst: peer }, Link { src: peer, dst: source }];
-        is_cut && way.iter().any(|link| partition.life.links.binary_search(link).is_ok())
+        let address = samples.iter().find_map(|sample| sample.source);
+        let resident = self.interfaces.resident(endpoint.netns.as_ref()).filter(|peer| !self.is_local(*peer));
+        let at_address = || address.map(|address| self.peer_at(address).unwrap_or(PeerId::WORLD));
+        let Some(source) = resident.or_else(at_address) else { return false };
+        let way = [Link { src: source, dst: probed }, Link { src: probed, dst: source }];
+        let is_spared = self.config.protect.iter().any(|protect| match protect {
+            config::Protect::Address(own) => [address, destination].contains(&Some(*own)),
+            config::Protect::Scope(scope) => has_probes(scope, endpoint.port()),
+        });
+        let scopes = &partition.experiment.request.traffic.scopes;
+        let is_cut = scopes.is_empty() || scopes.iter().any(|scope| has_probes(scope, endpoint.port()));
+        is_cut && !is_spared && way.iter().any(|link| partition.life.links.binary_search(link).is_ok())
     }
 
     /// The stamps of the programs for a partition, and why they are unknown if a map can't be read: no stamp
@@ -345,6 +347,12 @@ fn shape_pair(experiment: &Experiment) -> ShapePair {
         direction: experiment.request.traffic.direction,
         roles: experiment.roles.clone(),
     }
+}
+
+/// Whether a scope has the packets of a probe that asks this port.
+fn has_probes(scope: &Scope, port: Option<u16>) -> bool {
+    let is_within = |(first, last): (u16, u16)| port.is_some_and(|port| (first..=last).contains(&port));
+    matches!(scope.protocol, Protocol::Tcp | Protocol::Number(6)) && scope.ports.is_none_or(is_within)
 }
 
 /// A link's coverage as the record has it: a covered link gives a reason only if its users are to know it.

@@ -444,7 +444,10 @@ fn a_rate_change_takes_effect_at_once() {
         let task = tokio::task::spawn_local(run(EndpointId(0), config, None, rates, sink));
         let first = results.recv().await.unwrap();
         let second = results.recv().await.unwrap();
-        assert_eq!(second.scheduled.saturating_since(first.scheduled), IDLE_INTERVAL.0);
+        assert_eq!(
+            second.scheduled.saturating_since(first.scheduled),
+            injector_core::sample::IDLE_INTERVAL.0
+        );
         let changed = MonoNs::now();
         rate.send(Rate::Full).unwrap();
         let third = results.recv().await.unwrap();

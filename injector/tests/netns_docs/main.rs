@@ -27,6 +27,7 @@ mod script;
 #[expect(dead_code, reason = "each test program uses a part")]
 mod sshd;
 #[path = "../support/terminal.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
 mod terminal;
 
 use std::time::{Duration, Instant};

@@ -433,6 +433,13 @@ impl Interfaces {
         }
     }
 
+    /// The peer whose home a network namespace is, `None` being the daemon's own; none where several peers live there.
+    pub fn resident(&self, netns: Option<&Netns>) -> Option<PeerId> {
+        let mut living = self.home_names.iter().filter(|(_, home)| home.as_ref() == netns);
+        let (peer, _) = living.next()?;
+        living.next().is_none().then_some(*peer)
+    }
+
     /// Whether a peer passes on what others send.
     fn forwards(&self, peer: PeerId) -> bool {
         self.identity.peers.get(&peer).is_some_and(|traits| traits.forwards)
