@@ -30,10 +30,7 @@ use crate::version;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No daemon answers there.
-    #[error(
-        "the daemon at {at} can't be reached: {source}; is it running? Start it with: sudo injector start --config \
-         lab.yaml"
-    )]
+    #[error("the daemon at {at} can't be reached: {source}; {}", how_to_reach(.at))]
     Unreachable {
         /// The socket or host.
         at: String,
@@ -58,7 +55,7 @@ pub enum ClientError {
         why: String,
     },
     /// The daemon took the request, or the connection, and did not answer in time.
-    #[error("the daemon at {at}{} did not answer within {within}; {}", of_pid(*.pid), what_to_do(*.pid))]
+    #[error("the daemon at {at}{} did not answer within {within}, and may still do what was asked; {}", of_pid(*.pid), what_to_do(*.pid))]
     NoAnswer {
         /// The socket or host.
         at: String,
@@ -83,6 +80,15 @@ pub enum ClientError {
     },
 }
 
+/// By ssh, the reason may be the way there as well as the daemon; ssh has written it to standard error.
+fn how_to_reach(at: &str) -> String {
+    if at.starts_with("ssh://") {
+        format!("what ssh wrote says why; `ssh {at} injector status` tries both the way and the daemon")
+    } else {
+        "is it running? Start it with: sudo injector start --config lab.yaml".to_owned()
+    }
+}
+
 fn of_pid(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
@@ -98,10 +104,10 @@ fn what_to_do(pid: Option<u32>) -> String {
 }
 
 /// How much longer an answer may take by ssh: it may ask its user for a passphrase first.
-const BY_SSH: Duration = Duration::from_secs(60);
+const BY_SSH: Duration = Duration::from_mins(1);
 
 /// How much longer [`Client::probe_once`] may take: as long as the slowest endpoint's timeout.
-const PROBING: Duration = Duration::from_secs(60);
+const PROBING: Duration = Duration::from_mins(1);
 
 /// A connection to the daemon.
 pub struct Client {

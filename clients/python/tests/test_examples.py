@@ -180,7 +180,9 @@ def test_the_workflow_runs(
     assert (EXAMPLES.parent / "clients/python/pyproject.toml").exists()
     done = run(place, "sh", "-c", f"{environment} --without-pip")
     assert done.returncode == 0 and (place / "venv/bin/python").exists(), done.stderr
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if "-packages" in path or path in os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    packages = [path for path in sys.path if "-packages" in path]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*given, *packages]))
     for name, command in steps:
         done = run(place, "bash", "-e", "-o", "pipefail", "-c", command)
         assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"

@@ -153,8 +153,7 @@ fn parse_all(file: &str, text: &str) -> (Option<CampaignSpec>, Vec<ConfigError>)
             Share::Text(text) => text,
         };
         let rate = super::spec::rate(&text);
-        rate.map_err(|error| add("max_rate", &error.to_string(), "write a share such as 0.05, or \"5%\""))
-            .ok()
+        rate.map_err(|error| add("max_rate", &error, "write a share such as 0.05, or \"5%\"")).ok()
     });
     let cells = campaign.shapes.iter().flat_map(|shape| {
         campaign.holds.iter().map(|hold| Cell {
