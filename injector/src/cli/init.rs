@@ -60,8 +60,8 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
     if peers.len() < 2 {
         return Err(too_few(&peers, &others, &found.notes));
     }
-    let names = peers.iter().map(|peer| peer.name.as_str());
-    let note = if is_engine_silent { unnamed_containers(names) } else { None };
+    let found_names = peers.iter().map(|peer| peer.name.as_str());
+    let note = if is_engine_silent { unnamed_containers(found_names) } else { None };
     let mut draft = Draft {
         schema: Path::new(SCHEMA).exists().then(|| SCHEMA.to_owned()),
         engine: args.engine.clone(),
