@@ -265,18 +265,20 @@ pub extern "C" fn decide(index: u32, side: u64) -> u32 {
 #[inline(never)]
 pub extern "C" fn kinds_in_scope(index: u32) -> u32 {
     let (Some(slot), Some(context)) = (SLOTS.get(index), CONTEXT.get(0)) else { return 0 };
-    if in_scope(slot, &context.packet) {
-        return first::ALL;
-    }
+    let mut kinds = 0;
     for index in 0..MAX_SCOPES {
         if index as u32 >= scope_count(slot) {
             break;
         }
-        if slot.scopes[index].holds_conversation(&context.packet) {
-            return first::BOTH_WAYS;
+        let scope = &slot.scopes[index];
+        if scope.holds_conversation(&context.packet) {
+            if scope.holds(&context.packet) {
+                return first::ALL;
+            }
+            kinds = first::BOTH_WAYS;
         }
     }
-    0
+    kinds
 }
 
 #[inline(always)]
