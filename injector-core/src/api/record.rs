@@ -41,11 +41,12 @@ pub struct LinkRecord {
     pub first_drop_ns: Option<MonoNs>,
     /// The last drop.
     pub last_drop_ns: Option<MonoNs>,
-    /// The first packet after the heal.
+    /// The first packet after the heal that the cut would have dropped: in a scope of the partition, and not protected. So
+    /// are the first packets below.
     pub first_packet_ns: Option<MonoNs>,
     /// The first SYN after the heal.
     pub first_syn_ns: Option<MonoNs>,
-    /// The first SYN-ACK after the heal.
+    /// The first SYN-ACK after the heal. One that answers a SYN in scope counts too.
     pub first_synack_ns: Option<MonoNs>,
     /// The first payload after the heal.
     pub first_data_ns: Option<MonoNs>,

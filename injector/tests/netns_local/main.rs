@@ -120,6 +120,28 @@ fn processes_that_share_an_address_are_cut_apart_in_silence_and_nobody_else_is()
     assert_eq!(record["warnings"], serde_json::json!([]), "{record}");
 }
 
+/// A connection outside the scopes goes on through the heal: its packets are no first ones after it.
+#[test]
+#[needs(root, example = "talker")]
+fn what_was_never_cut_stamps_no_first_packet() {
+    let lab = machine();
+    let [mut a, _b, _c] = talkers(&lab);
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    let to_b = a.dial(B);
+    daemon.cli("partition between a b --scope udp --name p --for 60s");
+    assert_eq!((a.ask("ask", B), a.ask("say", &to_b)), ("silent".to_owned(), "echo".to_owned()));
+    daemon.cli("heal p");
+    assert_eq!(a.ask("say", &to_b), "echo");
+    let record = record(&daemon, "p");
+    for link in record["links"].as_array().unwrap() {
+        for stamp in ["first_packet_ns", "first_data_ns", "first_exchange_ns", "reconnected_ns"] {
+            assert_eq!(link[stamp], Value::Null, "{stamp}: {link}");
+        }
+    }
+    let dropped = |link: &Value| link["dropped_packets"].as_u64().unwrap();
+    assert!(record["links"].as_array().unwrap().iter().any(|link| dropped(link) > 0), "{record}");
+}
+
 /// What both connections say.
 fn all(word: &str) -> Vec<String> {
     vec![word.to_owned(); 2]
