@@ -316,6 +316,15 @@ fn a_cut_that_a_run_did_not_make_is_not_good_unless_a_draw_left_it_out() {
     assert!(c.sentence.starts_with(reason), "{}", c.sentence);
     let drawn = compare(&trials(&more), &trials(&both), 0.05);
     assert_eq!((drawn.finding, drawn.unmatched), (Finding::NotWorse, 50), "{drawn:?}");
+    let rows: Vec<String> = drawn.rows().map(|row| row.name).collect();
+    assert_eq!(
+        rows,
+        ["all, with 50 that take no part", "isolate n1", "isolate n2", "isolate n3, takes no part"]
+    );
+    let note = drawn.without_part().unwrap();
+    assert!(note.starts_with("50 trials of cuts that not both runs have decided take no part"), "{note}");
+    let matched = compare(&trials(&both), &trials(&both), 0.05);
+    assert_eq!((matched.rows().next().unwrap().name.as_str(), matched.without_part()), ("all", None));
 }
 
 /// What A could not judge may have been good.
@@ -356,9 +365,12 @@ fn times_are_descriptive_and_adjusted() {
     let shifted: Vec<Plant> = (0..60).map(|at| Plant::recovered(SECOND + at * 10_200_000)).collect();
     let alike = compare(&trials(&fast), &trials(&shifted), 0.05).times_sentence.unwrap();
     assert!(
-        alike.contains("B is slower by 6 ms") && alike.contains("the times can't be told apart"),
+        alike.contains(": they differ by +6 ms, which may be chance (95 % interval: −")
+            && alike.contains("the times can't be told apart"),
         "{alike}"
     );
+    let few = compare(&trials(&slow[..3]), &trials(&fast[..3]), 0.05).times_sentence.unwrap();
+    assert!(few.contains(": they differ by −2.00 s (too few trials for an interval)"), "{few}");
     let never = vec![Plant::not_recovered(); 60];
     assert_eq!(compare(&trials(&fast), &trials(&never), 0.05).times_sentence, None, "B has no median");
     assert!(c.times.iter().all(|t| t.p_holm.zip(t.p).is_none_or(|(holm, p)| holm >= p)));

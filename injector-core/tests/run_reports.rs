@@ -279,6 +279,23 @@ fn comparing_by_the_three_exit_codes() {
     let undecided = compare(&good, &few, &CompareOptions::default()).unwrap();
     assert!(undecided.text.contains("trials in each run"), "{}", undecided.text);
     assert_eq!(undecided.json["comparison"]["finding"], "undecided");
+    assert_eq!(undecided.json["same_run"], false);
+}
+
+#[test]
+fn a_run_that_is_compared_with_itself_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = written(folder.path(), "run", &campaign(12), 1, 0.0);
+    let copy = written(folder.path(), "copy", &campaign(12), 1, 0.0);
+    let html = folder.path().join("page.html");
+    for b in [&run, &copy] {
+        let options = CompareOptions { html: Some(html.clone()), ..CompareOptions::default() };
+        let made = compare(&run, b, &options).unwrap();
+        let second = made.text.lines().nth(1).unwrap();
+        assert!(second.starts_with("A and B are one and the same run"), "{}", made.text);
+        assert_eq!(made.json["same_run"], true);
+        assert!(fs::read_to_string(&html).unwrap().contains("A and B are one and the same run"));
+    }
 }
 
 #[test]

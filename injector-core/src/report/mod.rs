@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::clock::Span;
-use crate::figures::{counted, deadline, maybe_percent, maybe_time, percents, probability, wall};
+use crate::figures::{deadline, maybe_percent, maybe_time, percents, probability, wall};
 use crate::run::Run;
 use crate::run::{ReadError, probes};
-use crate::stats::compare::{Comparison, MARGIN, compare as compare_trials};
+use crate::stats::compare::{Comparison, MARGIN, Row, compare as compare_trials};
 use crate::stats::medians;
 use crate::stats::summary::Verdict;
 use html::index::Linked;
@@ -221,7 +221,11 @@ pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Compared,
     }
     let comparison = compare_trials(&run_a.trials, &run_b.trials, options.margin);
     let reservations = [&run_a, &run_b].map(|run| Reservations::of(&run.summary));
-    let left_open = left_open(&reservations);
+    let same_run = is_same(&run_a, &run_b);
+    let mut left_open = left_open(&reservations);
+    if same_run {
+        left_open.insert(0, SAME_RUN.to_owned());
+    }
     if let Some(path) = &options.html {
         write_file(path, &html::compare::report(&run_a, &run_b, &comparison, &left_open, &incomparable))?;
     }
@@ -255,8 +259,17 @@ pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Compared,
     for note in run_a.notes.iter().chain(&run_b.notes) {
         writeln!(text, "{note}").expect("writing to a String cannot fail");
     }
-    let json = json::compare(exit_code, &incomparable, Some((&comparison, &reservations)));
+    let json = json::compare(exit_code, &incomparable, Some((&comparison, &reservations, same_run)));
     Ok(Compared { text, json, exit_code, incomparable, comparison: Some(comparison) })
+}
+
+/// Said of a run that is compared with itself.
+const SAME_RUN: &str =
+    "A and B are one and the same run: what they differ in can't show here. Compare runs of two campaigns.";
+
+/// Whether both are one run, or a copy of it: no two campaigns heal at the same instants.
+fn is_same(a: &Run, b: &Run) -> bool {
+    !a.trials.is_empty() && a.trials == b.trials
 }
 
 /// What the verdicts of A and of B leave open, in sentences that name the run.
@@ -275,8 +288,7 @@ fn compare_text(c: &Comparison, left_open: &[String]) -> String {
     writeln!(out, "\nBeyond the deadline of {}", deadline(c.deadline_ns))
         .expect("writing to a String cannot fail");
     let mut table = Table::new(["cut", "A", "rate", "95 %", "B", "rate", "95 %"]);
-    let all = [("all".to_owned(), &c.a, &c.b)];
-    for (name, a, b) in all.into_iter().chain(c.strata.iter().map(|s| (s.shape.clone(), &s.a, &s.b))) {
+    for Row { name, a, b } in c.rows() {
         table.row([
             name,
             format!("{}/{}", a.beyond_deadline, a.n),
@@ -302,13 +314,8 @@ fn compare_text(c: &Comparison, left_open: &[String]) -> String {
         ]);
     }
     table.write(&mut out);
-    if c.unmatched > 0 {
-        writeln!(
-            out,
-            "\n{} of cuts that not both runs have decided take no part.",
-            counted(c.unmatched, "trial")
-        )
-        .expect("writing to a String cannot fail");
+    if let Some(note) = c.without_part() {
+        writeln!(out, "\n{note}").expect("writing to a String cannot fail");
     }
     out.push('\n');
     out.push_str(crate::stats::dependence::ASSUMPTION);

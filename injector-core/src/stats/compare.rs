@@ -123,6 +123,44 @@ pub struct Comparison {
     pub times: Vec<TimeTest>,
 }
 
+/// The figures of both arms in a row of the table of rates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row<'a> {
+    /// The cut, or all of them, and whether it takes no part.
+    pub name: String,
+    /// A.
+    pub a: &'a ArmFigures,
+    /// B.
+    pub b: &'a ArmFigures,
+}
+
+impl Comparison {
+    /// All trials, then each cut; rows of which not both arms have decided trials say that they take no part in the verdict.
+    pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let all = match self.unmatched {
+            0 => "all".to_owned(),
+            n => format!("all, with {n} that take no part"),
+        };
+        let cuts = self.strata.iter().map(|StratumFigures { shape, a, b }| {
+            let is_compared = a.n > 0 && b.n > 0;
+            let name = if is_compared { shape.clone() } else { format!("{shape}, takes no part") };
+            Row { name, a, b }
+        });
+        std::iter::once(Row { name: all, a: &self.a, b: &self.b }).chain(cuts)
+    }
+
+    /// What the table of rates contains that the verdict leaves out; `None` where both have decided trials of each cut.
+    pub fn without_part(&self) -> Option<String> {
+        let trials = counted(self.unmatched, "trial");
+        let take = if self.unmatched == 1 { "takes" } else { "take" };
+        (self.unmatched > 0).then(|| {
+            format!(
+                "{trials} of cuts that not both runs have decided {take} no part in the verdict. The first row counts them."
+            )
+        })
+    }
+}
+
 /// Compares B's trials with A's by the rate at their common deadline; `margin` is a share.
 pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
     let deadline_ns = a.iter().chain(b).map(|trial| trial.deadline_ns).min();

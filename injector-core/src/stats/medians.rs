@@ -56,13 +56,18 @@ pub fn sentence(test: &TimeTest) -> Option<String> {
     let p = test.p_holm?;
     let difference = test.p50_difference_ns?;
     let medians = format!("A's median is {}, B's {}", time(a), time(b));
-    let how = match difference {
-        0 => "they do not differ".to_owned(),
-        1.. => format!("B is slower by {}", time(difference.unsigned_abs())),
-        _ => format!("B is faster by {}", time(difference.unsigned_abs())),
+    let ci95 = test.p50_difference_ci95_ns;
+    let by = time(difference.unsigned_abs());
+    let how = match ci95 {
+        _ if difference == 0 => "they do not differ".to_owned(),
+        // Only an interval on one side of 0 says who is slower.
+        [Some(1..), Some(_)] => format!("B is slower by {by}"),
+        [Some(_), Some(..=-1)] => format!("B is faster by {by}"),
+        [Some(_), Some(_)] => format!("they differ by {}, which may be chance", signed(difference)),
+        _ => format!("they differ by {}", signed(difference)),
     };
-    let interval = match test.p50_difference_ci95_ns {
-        [Some(_), Some(_)] => format!(" (95 % interval: {})", interval(test.p50_difference_ci95_ns)),
+    let interval = match ci95 {
+        [Some(_), Some(_)] => format!(" (95 % interval: {})", interval(ci95)),
         _ => " (too few trials for an interval)".to_owned(),
     };
     let apart = if p <= ALPHA { "differ" } else { "can't be told apart" };

@@ -3,10 +3,10 @@
 use super::data::{curve_json, endpoint_curve};
 use super::page::{Page, begin, end, section};
 use super::{axis, curve, verdict};
-use crate::figures::{counted, maybe_percent, maybe_time, percents, probability};
+use crate::figures::{maybe_percent, maybe_time, percents, probability};
 use crate::report::escape::script_json;
 use crate::run::Run;
-use crate::stats::compare::Comparison;
+use crate::stats::compare::{Comparison, Row};
 use crate::stats::dependence::ASSUMPTION;
 use crate::stats::medians;
 use crate::stats::summary::cluster_curve;
@@ -58,9 +58,7 @@ fn rates(page: &mut Page, c: &Comparison) {
         "The verdict rests on this: an exact one-sided test within equal cuts, and the upper bound of the difference.",
     );
     page.head(&["cut", "A", "A, 95 %", "B", "B, 95 %"]);
-    let all = [("all".to_owned(), &c.a, &c.b)];
-    let strata = c.strata.iter().map(|s| (s.shape.clone(), &s.a, &s.b));
-    for (name, a, b) in all.into_iter().chain(strata) {
+    for Row { name, a, b } in c.rows() {
         let of = |n: u64, beyond: u64| format!("{beyond} of {n}");
         page.row(
             "<tr>",
@@ -74,15 +72,8 @@ fn rates(page: &mut Page, c: &Comparison) {
         );
     }
     page.end_table();
-    if c.unmatched > 0 {
-        page.element(
-            "<p class=\"note\">",
-            format!(
-                "{} of cuts that not both runs have decided take no part.",
-                counted(c.unmatched, "trial")
-            ),
-            "</p>",
-        );
+    if let Some(note) = c.without_part() {
+        page.element("<p class=\"note\">", note, "</p>");
     }
     page.markup("</section>");
 }
