@@ -86,14 +86,14 @@ fn a_page_explains_its_words() {
         "censored",
         "harness failed",
         "starved",
-        "cut not felt",
+        "nothing felt",
         "mean outage",
     ] {
         assert!(words.contains(&format!("<dt>{word}</dt>")), "{word} is not explained");
     }
     // Each of them is on the page, before it is explained.
     let shown = page.split("id=\"words\"").next().unwrap();
-    for word in ["relapses", "harness failed", "cut not felt", "last of 3"] {
+    for word in ["relapses", "harness failed", "nothing felt", "last of 3"] {
         assert!(shown.contains(word), "{word} is explained, and is not on the page");
     }
     assert!(!shown.contains("nobody"), "a sentence without its actor");
@@ -389,6 +389,44 @@ fn a_comparison_tells_what_the_verdicts_leave_open() {
         made.text
     );
     assert_eq!(made.json["reservations"]["a"]["intervals"], "nominal");
+}
+
+/// Each of `isolate @leader` where n2 is the leader.
+#[test]
+fn slow_trials_name_the_role_that_was_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let planted: Vec<Plant> =
+        (0..12).map(|at| Plant { isolated: "n2", ..Plant::recovered((at + 1) * SECOND) }).collect();
+    write_with(&run, &campaign(12), &planted, |_, record| {
+        record.shape.roles.insert("leader".to_owned(), vec!["n2".into()]);
+    });
+    let page = folder.path().join("page.html");
+    let made = report(&run, &ReportOptions { html: Some(page.clone()), ..ReportOptions::default() }).unwrap();
+    let (_, slowest) = made.text.split_once("Slowest trials").unwrap();
+    let cut = "isolate n2 (@leader = n2)";
+    assert_eq!(slowest.matches(cut).count(), 10, "{slowest}");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, slowest) = page.split_once("id=\"slowest\"").unwrap();
+    assert!(slowest.split("</section>").next().unwrap().contains(cut));
+    assert_eq!(made.json["summary"]["slowest"][0]["roles"], "@leader = n2");
+}
+
+/// The table has a word; the sentences are below it.
+#[test]
+fn the_table_of_an_index_stays_narrow() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = written(folder.path(), "run", &campaign(30), 1, 0.2);
+    let options = IndexOptions { html: folder.path().join("index.html"), served_within: None };
+    let text = index(std::slice::from_ref(&run), &options).unwrap().text;
+    let (table, sentences) = text.split_once("\n\n").unwrap();
+    assert!(table.ends_with("  fails"), "{table}");
+    let path = run.display().to_string();
+    assert!(table.lines().all(|line| line.chars().count() < path.chars().count() + 80), "{table}");
+    assert!(
+        sentences.starts_with(&format!("{path}: ")) && sentences.contains("did not settle"),
+        "{sentences}"
+    );
 }
 
 #[test]

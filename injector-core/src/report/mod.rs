@@ -182,12 +182,20 @@ pub fn index(directories: &[PathBuf], options: &IndexOptions) -> Result<Index, R
             format!("{}/{}", settled.beyond_deadline, settled.n),
             maybe_time(settled.p50_ns),
             maybe_time(settled.p90_ns),
-            run.summary.verdict.sentence.clone(),
+            match run.summary.verdict.exit_code {
+                0 => "passes",
+                1 => "fails",
+                _ => "undecided",
+            }
+            .to_owned(),
         ]);
     }
     let mut text = String::new();
     table.write(&mut text);
+    text.push('\n');
     for Linked { run, .. } in &linked {
+        writeln!(text, "{}: {}", run.path.display(), run.summary.verdict.sentence)
+            .expect("writing to a String cannot fail");
         for sentence in Reservations::of(&run.summary).sentences {
             writeln!(text, "{}: {sentence}", run.path.display()).expect("writing to a String cannot fail");
         }

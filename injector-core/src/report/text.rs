@@ -136,11 +136,15 @@ pub fn spread(spread: &Spread) -> String {
     if spread.n == 0 {
         return crate::figures::MISSING.to_owned();
     }
+    let [p50, p90] = [spread.p50_ns, spread.p90_ns].map(maybe_time);
     let max = match spread.max_at_least_ns {
+        // Quantiles are rounded to the nearest. Where that makes a quantile the same figure as this bound, the bound is shown
+        // alike: rounded down, it would look smaller than the quantile, which it is not.
+        Some(ns) if [&p50, &p90].contains(&&time(ns)) => format!("≥ {}", time(ns)),
         Some(ns) => format!("≥ {}", Bound::Lower.time(ns)),
         None => maybe_time(spread.max_ns),
     };
-    let times = [maybe_time(spread.p50_ns), maybe_time(spread.p90_ns), max].join(" / ");
+    let times = [p50, p90, max].join(" / ");
     if spread.censored == 0 { times } else { format!("{times} ({} censored)", spread.censored) }
 }
 
@@ -149,12 +153,15 @@ pub fn fail_over(found: Option<&FailOvers>) -> String {
     let Some(f) = found else { return crate::figures::MISSING.to_owned() };
     let out = f.back + f.not_back;
     let never = match (out, f.never_out) {
-        (0, n) => return format!("never out, {n} of {n}"),
+        (0, n) => return format!("not out while cut, {n} of {n}"),
         (_, 0) => String::new(),
-        (_, n) => format!("; {n} never out"),
+        (_, n) => format!("; {n} not out while cut"),
     };
     format!("{} of {out} came back while cut: {}{never}", f.back, spread(&f.times))
 }
+
+/// The column of endpoints that were out neither during the cut nor after the heal. Those of the fail-over may be lost by the heal.
+pub const NEVER_OUT: &str = "never out, cut or heal";
 
 fn outages(s: &Summary) -> Table {
     let mut table =
@@ -180,7 +187,7 @@ fn fail_overs(s: &Summary) -> Table {
         "fail-over of the rest",
         "outage of the cut off",
         "lost by the heal",
-        "never out",
+        NEVER_OUT,
     ]);
     for row in &s.outages {
         table.row([
@@ -478,10 +485,26 @@ fn slowest(s: &Summary) -> Table {
             maybe_time(slow.settled_ns),
             maybe_time(slow.ready_ns),
             outcome(slow.outcome).to_owned(),
-            slow.resolved.clone(),
+            slow.cut(),
             slow.last_link.clone().unwrap_or_default(),
             if slow.starved { "starved" } else { "" }.to_owned(),
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::survival::Observation;
+
+    #[test]
+    fn the_bound_of_the_largest_never_looks_smaller_than_a_quantile() {
+        let shown = |seen: &[u64], censored: u64| {
+            let events = seen.iter().map(|&ms| Observation::event(ms * 1_000_000));
+            spread(&Spread::of(events.chain([Observation::censored(censored * 1_000_000)]).collect()))
+        };
+        assert_eq!(shown(&[1057, 1057, 1057, 1058], 3), "1.06 s / 1.06 s / ≥ 1.06 s (1 censored)");
+        assert_eq!(shown(&[1020, 1030, 1040], 1057), "1.03 s / – / ≥ 1.05 s (1 censored)");
+    }
 }

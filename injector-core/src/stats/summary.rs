@@ -113,10 +113,23 @@ pub struct SlowTrial {
     pub ready_ns: Option<u64>,
     /// The resolved shape that was cut.
     pub resolved: String,
+    /// The peers of the shape's roles, in words; `null` if it has none.
+    #[serde(default)]
+    pub roles: Option<String>,
     /// The link whose first packet came last.
     pub last_link: Option<String>,
     /// Whether the host starved the instrument.
     pub starved: bool,
+}
+
+impl SlowTrial {
+    /// What was cut, with the roles that the shape named.
+    pub fn cut(&self) -> String {
+        match &self.roles {
+            Some(roles) => format!("{} ({roles})", self.resolved),
+            None => self.resolved.clone(),
+        }
+    }
 }
 
 /// The power of the number of trials.
@@ -458,6 +471,7 @@ fn slow_trial(trial: &Trial) -> SlowTrial {
         settled_ns: trial.cluster.settled_ns,
         ready_ns: trial.cluster.ready_ns,
         resolved: trial.resolved.clone(),
+        roles: trial.roles.clone(),
         last_link: trial.last_link.clone(),
         starved: trial.starved,
     }

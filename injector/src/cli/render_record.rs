@@ -18,6 +18,7 @@ pub(super) fn text(record: &RecoveryRecord) -> String {
     let mut text = format!("{}: {}\n", record.name, verdict(record));
     starved(&mut text, record);
     coverage(&mut text, record);
+    lost_by_heal(&mut text, record);
     cut_and_heal(&mut text, record);
     if record.heal.is_some() {
         phases(&mut text, record);
@@ -57,6 +58,34 @@ fn starved(text: &mut String, record: &RecoveryRecord) {
     let _ = writeln!(text, "  starved  this host was too busy to measure well{signs}{remedy}");
 }
 
+/// The endpoints that served at the heal and were out after it: there the heal was the fault, not the cut.
+fn lost_by_heal(text: &mut String, record: &RecoveryRecord) {
+    let lost: Vec<(&str, u64, bool)> = record
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| {
+            let outage = endpoint.outage.as_ref()?;
+            let ns = outage.lost_by_heal_ns.filter(|&ns| ns > 0)?;
+            Some((endpoint.name.as_str(), ns, outage.open))
+        })
+        .collect();
+    let Some(&(_, most, _)) = lost.iter().max_by_key(|(_, ns, _)| ns) else { return };
+    let names: Vec<&str> = lost.iter().take(NAMED).map(|&(name, ..)| name).collect();
+    let more = lost.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let were = if lost.len() == 1 { "was" } else { "were" };
+    let time = match (lost.iter().any(|&(_, _, open)| open), lost.len()) {
+        (true, _) => format!("at least {}", lower_bound(most)),
+        (false, 1) => span(most),
+        (false, _) => format!("up to {}", span(most)),
+    };
+    let _ = writeln!(
+        text,
+        "  lost     {}{more} served at the heal and {were} out after it, {time}",
+        names.join(", ")
+    );
+}
+
 /// The links that the verdict does not speak of, or speaks of with less than certainty.
 fn coverage(text: &mut String, record: &RecoveryRecord) {
     let names = |is: &dyn Fn(&LinkRecord) -> bool| -> Option<String> {
@@ -89,7 +118,7 @@ fn coverage(text: &mut String, record: &RecoveryRecord) {
     }
 }
 
-/// The links that a line names.
+/// The links, or endpoints, that a line names.
 const NAMED: usize = 6;
 
 fn name(link: &LinkRecord) -> String {
@@ -433,7 +462,7 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use injector_core::api::Coverage;
+    use injector_core::api::{Coverage, EndpointRecord};
 
     fn record() -> RecoveryRecord {
         serde_json::from_str(include_str!("../../../injector-core/tests/data/golden/record.json")).unwrap()
@@ -496,6 +525,32 @@ mod tests {
     fn what_is_not_known_is_a_dash_alone() {
         let undecided = text(&RecoveryRecord { heal_to_settled_ns: None, ..record() });
         assert!(undecided.contains("  settled  –\n"), "{undecided}");
+    }
+
+    #[test]
+    fn endpoints_that_the_heal_took_are_named_below_the_verdict() {
+        let mut record = RecoveryRecord { starved: false, links: Vec::new(), ..record() };
+        let mut first = record.endpoints[0].clone();
+        let set = |endpoint: &mut EndpointRecord, name: &str, ns, open| {
+            endpoint.name = name.to_owned();
+            let outage = endpoint.outage.as_mut().unwrap();
+            (outage.lost_by_heal_ns, outage.open) = (ns, open);
+        };
+        let line = |record: &RecoveryRecord| text(record).lines().nth(1).unwrap().to_owned();
+        set(&mut first, "ingress@n1", Some(1_300_000_000), false);
+        record.endpoints = vec![first.clone()];
+        assert_eq!(line(&record), "  lost     ingress@n1 served at the heal and was out after it, 1.300 s");
+        set(&mut first, "ingress@n2", Some(0), false);
+        record.endpoints.push(first.clone());
+        set(&mut first, "ingress@n3", Some(900_000_000), false);
+        record.endpoints.push(first.clone());
+        let both =
+            "  lost     ingress@n1, ingress@n3 served at the heal and were out after it, up to 1.300 s";
+        assert_eq!(line(&record), both);
+        record.endpoints[2].outage.as_mut().unwrap().open = true;
+        assert!(line(&record).ends_with("after it, at least 1.300 s"), "{}", line(&record));
+        record.endpoints = vec![record.endpoints[1].clone()];
+        assert!(!text(&record).contains("  lost  "), "nothing was lost");
     }
 
     /// Ready and settled are one figure in the verdict, in the lines below it and in the table.

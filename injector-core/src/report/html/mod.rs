@@ -181,7 +181,7 @@ fn endpoints(page: &mut Page, run: &Run) {
         "Endpoints",
         "Required endpoints make the verdict, advisory ones are only reported.",
     );
-    page.markup("<div class=\"scroll\"><table><thead><tr><th></th><th class=\"text\">role</th><th class=\"text\">verdict</th><th class=\"text\">rate, 0 to 100 %</th><th>rate</th><th>95 %</th><th>median</th><th>90 %</th><th>relapses</th><th>cut not felt</th></tr></thead><tbody>");
+    page.markup("<div class=\"scroll\"><table><thead><tr><th></th><th class=\"text\">role</th><th class=\"text\">verdict</th><th class=\"text\">rate, 0 to 100 %</th><th>rate</th><th>95 %</th><th>median</th><th>90 %</th><th>relapses</th><th>nothing felt</th></tr></thead><tbody>");
     let s = &run.summary;
     let mut shown: Vec<&str> = Vec::new();
     for group in &s.endpoint_groups {
@@ -289,7 +289,7 @@ fn slowest(page: &mut Page, run: &Run, records: &Records) {
             maybe_time(slow.settled_ns),
             maybe_time(slow.ready_ns),
             figures::outcome(slow.outcome).to_owned(),
-            slow.resolved.clone(),
+            slow.cut(),
             waited.unwrap_or_else(|| slow.last_link.clone().unwrap_or_default()),
             if slow.starved { "yes" } else { "" }.to_owned(),
         ];
@@ -361,7 +361,10 @@ const WORDS: [(&str, &str); 12] = [
         "Something about the measurement went wrong, so that the trial says nothing about the cluster.",
     ),
     ("starved", "The host gave the probes too little CPU or disk time, so that times may be too long."),
-    ("cut not felt", "Trials in which the endpoint never failed while its links were cut."),
+    (
+        "nothing felt",
+        "Recovered trials in which the endpoint was never out: neither while cut nor after the heal.",
+    ),
     ("mean outage", outages::MEAN_OUTAGE),
     ("last of N", "The row is of all instances of an endpoint together; its time is that of the last one."),
 ];

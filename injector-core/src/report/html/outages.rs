@@ -9,7 +9,7 @@ use super::page::{Page, section};
 use crate::api::ProbeView;
 use crate::figures::{MISSING, counted, maybe_time};
 use crate::report::escape::script_json;
-use crate::report::text::{fail_over, outages_title, spread};
+use crate::report::text::{NEVER_OUT, fail_over, outages_title, spread};
 use crate::run::ProbeFile;
 use crate::run::ReadError;
 use crate::run::Run;
@@ -181,7 +181,7 @@ fn table(page: &mut Page, run: &Run) {
             "mean outage",
             "outage of the cut off",
             "lost by the heal",
-            "never out",
+            NEVER_OUT,
         ],
     );
     for row in &run.summary.outages {
