@@ -106,6 +106,7 @@ impl SlotScope {
 
     /// Whether a packet is of the protocol and has one of the ports at the given end, a constant of [`side`].
     #[inline(always)]
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "a scope stays in the map: see `from_memory`")]
     fn compare(&self, packet: &Packet, end: u8) -> bool {
         let flags = from_memory(&packet.flags);
         if flags & flag::NO_ADDRESS != 0 {
