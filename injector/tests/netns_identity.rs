@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use host_lab::HostLab;
 use injector_core::api::{InForce, Outcome, PartitionRequest, VerdictOptions};
 use injector_core::model::{Neighbour, PeerName, Traffic};
-use injector_lab::needs;
+use injector_lab::{needs, until};
 use live::daemon::{Daemon, isolate, links};
 use live::lab::{AttachPoint, CLIENT, Lab, addresses, ipv4};
 use live::traffic::{Kind, assert_cut, assert_flows, udp_reaches};
@@ -504,4 +504,24 @@ fn our_program_that_another_detaches_is_attached_again() {
         Box::new(())
     };
     is_not_in_force("clsact", remove, "attached");
+}
+
+/// While nothing is cut nobody reads the hooks, except for `status`: what it shows is mended too.
+#[test]
+#[needs(root)]
+fn a_program_that_status_misses_is_attached_again() {
+    let lab = Lab::new(2);
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "clsact"));
+    run_in(&lab, "n1", "tc", &["qdisc", "del", "dev", "eth0", "clsact"]);
+    let _ = daemon.status();
+    until("it is told", || {
+        let timeline = String::from_utf8(daemon.cli(&["timeline"]).stdout).unwrap();
+        let lost = timeline.find("lost: ")?;
+        timeline[lost..].contains("attached").then_some(())
+    });
+    until("it is attached", || {
+        let attachments = daemon.status().attachments;
+        attachments.iter().all(|attachment| !attachment.why.contains("no longer")).then_some(())
+    });
+    daemon.apply("p", &isolate("n1", Duration::from_mins(1)));
 }

@@ -291,6 +291,12 @@ impl State {
 
     pub(super) async fn status(&mut self) -> Status {
         let counters = self.counters().unwrap_or_default();
+        let (mut attachments, is_lost) = self.interfaces.views().await;
+        if is_lost {
+            // Told and attached again now, not at the next cut.
+            self.confirm_hooks().await;
+            (attachments, _) = self.interfaces.views().await;
+        }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             abi: injector_common::ABI_VERSION,
@@ -300,7 +306,7 @@ impl State {
             refused_config: self.refused_config.clone(),
             now_ns: MonoNs::now(),
             clock: self.clock.clone(),
-            attachments: self.interfaces.views().await,
+            attachments,
             peers: self.peers(),
             coverage: self.interfaces.coverage_summary(&self.config),
             partitions: self.summaries(Life::is_open),

@@ -385,6 +385,10 @@ impl Interfaces {
     /// The entry to write into the config, where one helps.
     fn remedy(&self, names: &PeerNames, reason: &Reason) -> Option<String> {
         match reason {
+            Reason::NoHook(places) | Reason::Path(_, places) if self.unattached(places).is_some() => {
+                let (interface, why) = self.unattached(places)?;
+                Some(format!("try again once `injector status` shows a hook of {interface} ({why})"))
+            }
             Reason::NoHook(places) | Reason::Path(_, places) if !places.is_empty() => {
                 let lines: Vec<String> = places.iter().map(line).collect();
                 let last = places.last()?;
@@ -431,6 +435,17 @@ impl Interfaces {
             Reason::Away(..) => Some("start the container, and wait until `injector peers` shows its home".to_owned()),
             Reason::Local(_) | Reason::Loopback(_) | Reason::Closed(_) | Reason::Open => None,
         }
+    }
+
+    /// The first of these places that is an interface of ours without our programs, and why it has none.
+    fn unattached(&self, places: &[Place]) -> Option<(String, &str)> {
+        let is_at = |entry: &&Entry, place: &Place| {
+            entry.attachment.is_none()
+                && entry.interface.name == place.name
+                && entry.interface.netns == place.netns
+        };
+        let entry = places.iter().find_map(|place| self.entries.iter().find(|entry| is_at(entry, place)))?;
+        Some((shown(&entry.interface), &entry.missing))
     }
 
     /// The peer whose home a network namespace is, `None` being the daemon's own; none where several peers live there.

@@ -300,8 +300,8 @@ impl Interfaces {
         named
     }
 
-    /// The attachments, as `status` shows them.
-    pub async fn views(&mut self) -> Vec<AttachmentView> {
+    /// The attachments, as `status` shows them, and whether one of our programs is no longer on its hook.
+    pub async fn views(&mut self) -> (Vec<AttachmentView>, bool) {
         let mut states: BTreeMap<u32, Result<HookState, String>> = BTreeMap::new();
         let mut ages: BTreeMap<u32, Duration> = BTreeMap::new();
         for (netns, answer) in self.read_hooks().await {
@@ -333,6 +333,7 @@ impl Interfaces {
         let mut wanted = ids(states.values().flatten().flat_map(|state| &state.foreign));
         wanted.extend(self.entries.iter().filter_map(|entry| entry.attachment.as_ref()?.xdp_holder));
         let names = self.names_of(wanted).await;
+        let is_lost = states.values().flatten().any(|state| !state.missing.is_empty());
         let view = |entry: &Entry| {
             let state = states.remove(&entry.id).filter(|_| entry.attachment.is_some());
             let mut view = view(entry, state, &names);
@@ -341,7 +342,7 @@ impl Interfaces {
             }
             view
         };
-        self.entries.iter().map(view).collect()
+        (self.entries.iter().map(view).collect(), is_lost)
     }
 
     /// The hooks as they were attached; nobody is asked whether they are still there.
