@@ -29,6 +29,7 @@ mod ports;
 #[path = "local/processes.rs"]
 mod processes;
 mod protect;
+mod scope;
 #[path = "local/sockets.rs"]
 mod sockets;
 mod verdict;

@@ -19,6 +19,7 @@ mod maps;
 mod object;
 mod observe;
 mod protect;
+mod scope;
 mod verdict;
 mod verdict_context;
 

@@ -12,7 +12,7 @@ use crate::emit;
 use crate::identity::{is_flooded, is_named_elsewhere, traits_of};
 use crate::maps::{CONTEXT, CONVERSATIONS, ENDPOINTS, LINKS, OVERLAPS, RESPONSES, SIDE, SLOTS, STREAMS};
 use crate::protect::is_spared;
-use crate::verdict::kinds_in_scope;
+use crate::scope::kinds_in_scope;
 use crate::verdict_context::VerdictContext;
 
 /// A value in read-only data, not on the stack.

@@ -182,11 +182,12 @@ fn a_cut_on_the_probes_own_way_shows_nothing_of_the_endpoint() {
     let mut config = lab.config(AttachPoint::OwnNic, "auto");
     config += "endpoints:\n";
     config += &endpoint("named", port, &lab.netns("n2"));
-    config += &format!(
-        "  - {{ name: literal, netns: {}, probe: {{ http: {{ url: \"http://{}:{port}/\" }}, interval: 10ms }} }}\n",
-        lab.netns("n2"),
-        ipv4(1)
-    );
+    let (from, to) = (lab.netns("n2"), ipv4(1));
+    writeln!(
+        config,
+        "  - {{ name: literal, netns: {from}, probe: {{ http: {{ url: \"http://{to}:{port}/\" }}, interval: 10ms }} }}"
+    )
+    .unwrap();
     config += "ready: { consecutive: 5, observe: 1s, observe_max: 5s }\ndeadline: 10s\n";
     let daemon = Daemon::start(&config);
     daemon.wait_healthy();

@@ -138,7 +138,7 @@ fn parse_all(file: &str, text: &str) -> (Option<CampaignSpec>, Vec<ConfigError>)
     {
         return (None, error.0);
     }
-    let (campaign, mut faults) = faults::campaign(file, text);
+    let (campaign, mut faults) = faults::parse::<Campaign>(file, text);
     let Some(campaign) = campaign else { return (None, faults) };
     let mut add =
         |key: &str, what: &str, remedy: &str| faults.push(fault(file, at(text, key), key, what, remedy));

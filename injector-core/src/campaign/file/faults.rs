@@ -1,17 +1,17 @@
 //! The faults of a campaign file, each with its place, what is wrong and a remedy.
 
+use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
-use super::Campaign;
 use crate::config::{self, ConfigError};
 use crate::nearest::did_you_mean;
 
 /// As many faults are named at most.
 const MOST: usize = 50;
 
-/// The campaign, and all faults that its parser finds. The parser stops at the first one: to find the next, a good value takes
+/// What the text says, and all faults that its parser finds. The parser stops at the first one: to find the next, a good value takes
 /// its place.
-pub(super) fn campaign(file: &str, text: &str) -> (Option<Campaign>, Vec<ConfigError>) {
+pub(super) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> (Option<T>, Vec<ConfigError>) {
     let mut faults = Vec::new();
     let mut found = match serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(campaign) => return (Some(campaign), faults),

@@ -124,12 +124,9 @@ fn steady() -> Vec<Sample> {
     samples
 }
 
-/// A life without what was due in these times, in ms from the heal.
-fn without(samples: &[Sample], from: i64, until: i64) -> RecoveryRecord {
-    let is_gone = |sample: &Sample| {
-        let due = sample.scheduled.0 as i64 - healed(0).0 as i64;
-        (from * 1_000_000..until * 1_000_000).contains(&due)
-    };
+/// A life without what was due in this time.
+fn without(samples: &[Sample], from: MonoNs, until: MonoNs) -> RecoveryRecord {
+    let is_gone = |sample: &Sample| (from..until).contains(&sample.scheduled);
     let left: Vec<Sample> = samples.iter().filter(|sample| !is_gone(sample)).cloned().collect();
     judged(&left, 18_500)
 }
@@ -140,7 +137,7 @@ fn probes_that_have_no_result_are_no_service() {
     let samples = life(20, fails_in(&[(0, 500)]));
     assert_eq!(judged(&samples, 18_500).heal_to_settled_ns, Some(501_000_000));
     // In the observation.
-    let gone = without(&samples, 3_000, 20_000);
+    let gone = without(&samples, healed(3_000), healed(20_000));
     let reason = gone.outcome_reason.unwrap();
     assert_eq!(gone.outcome, Some(Outcome::HarnessFailed), "{reason}");
     assert!(
@@ -150,22 +147,22 @@ fn probes_that_have_no_result_are_no_service() {
     assert_eq!((gone.heal_to_ready_ns, gone.heal_to_settled_ns), (Some(501_000_000), None));
     assert_eq!((gone.endpoints[0].settled_ns, &gone.endpoints[0].outage), (None, &None));
     // From the heal on, in service as it seems.
-    let gone = without(&steady(), 0, 20_000);
+    let gone = without(&steady(), healed(0), healed(20_000));
     assert_eq!((gone.outcome, gone.heal_to_ready_ns), (Some(Outcome::HarnessFailed), None));
     // For a while, and back.
-    let gone = without(&samples, 3_000, 4_500);
+    let gone = without(&samples, healed(3_000), healed(4_500));
     assert_eq!(gone.outcome, Some(Outcome::HarnessFailed), "{:?}", gone.outcome_reason);
     // Not for longer than an answer may take.
-    assert_eq!(without(&samples, 3_000, 3_900).outcome, Some(Outcome::Recovered));
+    assert_eq!(without(&samples, healed(3_000), healed(3_900)).outcome, Some(Outcome::Recovered));
     // While cut: what is seen of it is not all.
-    let gone = without(&samples, -3_000, -1_000);
+    let gone = without(&samples, at(HEAL - 3_000), at(HEAL - 1_000));
     assert_eq!(gone.outcome, Some(Outcome::Recovered), "{:?}", gone.outcome_reason);
     let outage = gone.endpoints[0].outage.as_ref().unwrap();
     assert_eq!((outage.sum_ns, outage.before_heal_ns, outage.fail_over), (None, None, None));
     // Before the cut: it is not known how it was.
-    let gone = without(&samples, -(HEAL as i64), CUT as i64 - HEAL as i64);
+    let gone = without(&samples, at(0), at(CUT));
     assert_eq!((gone.outcome, gone.endpoints[0].healthy_before), (Some(Outcome::Unknown), None));
-    let gone = without(&samples, CUT as i64 - HEAL as i64 - 4_000, CUT as i64 - HEAL as i64);
+    let gone = without(&samples, at(CUT - 4_000), at(CUT));
     assert_eq!((gone.outcome, gone.endpoints[0].healthy_before), (Some(Outcome::Unknown), None));
     assert!(gone.outcome_reason.unwrap().contains("a@n1 was probed last "));
 }
