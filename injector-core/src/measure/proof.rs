@@ -53,11 +53,15 @@ fn nothing_dropped(evidence: &Evidence<'_>, links: &[LinkRecord], held: Duration
         "the cut is not proved: no packet was dropped on its links in the {} that it was held",
         seconds(held)
     );
-    if held < SHORT {
-        return format!("{fact}; hold it until a peer has sent something to one that it is cut off from");
-    }
     let asked = "is there traffic, and does it pass the interfaces?";
     let why_not = links.iter().find_map(|link| link.check.as_ref()?.why_not.as_deref());
+    if held < SHORT {
+        let check =
+            why_not.map_or_else(String::new, |why| format!(" (the active check says nothing: {why})"));
+        return format!(
+            "{fact}; hold it until a peer has sent something to one that it is cut off from{check}"
+        );
+    }
     match (why_not, &evidence.traffic) {
         (Some(why), _) => format!("{fact}; {asked} (the active check says nothing: {why})"),
         // The active check does not try a cut that lets some packets pass.
