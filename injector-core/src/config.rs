@@ -38,7 +38,7 @@ pub use probe::{
 // All of them: a new kind changes nothing here.
 pub use probe_kinds::*;
 pub use role::{AskedPeer, RoleAnswer, RoleKind, RoleMeaning, RoleRequest, RoleSource};
-pub use secret::{Text, digest};
+pub use secret::{Text, digest, without_secrets};
 
 /// The longest deadline and observation: every probe until then is kept in memory.
 pub const LONGEST_DEADLINE: Span = Span::secs(3600);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::Value;
 
 use crate::answer::{scalar, shown};
-use crate::config::{Config, Peer, RoleAnswer, RoleMeaning, owner};
+use crate::config::{Config, Peer, RoleAnswer, RoleMeaning, owner, without_secrets};
 use crate::model::{PeerId, PeerName, PeerNames};
 
 /// The most bytes of an answer.
@@ -95,7 +95,7 @@ impl Directory {
         if self.names.peers().count() > known.len() {
             known.push("…");
         }
-        RoleError::NoPeer { word: shown(word), known: known.join(", ") }
+        RoleError::NoPeer { word: shown(&without_secrets(word)), known: known.join(", ") }
     }
 }
 

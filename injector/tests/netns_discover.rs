@@ -87,7 +87,12 @@ fn doctor_names_what_would_be_attached_and_from_where_endpoints_answer() {
     let next = format!("next: sudo injector start --config {}", lab.folder().join("doctor.yaml").display());
     assert!(last.starts_with("summary   nothing prevents") && last.ends_with(&next), "{said}");
     let named = text(&injector(&["doctor"], &lab.folder().join("doctor.yaml")).stdout);
-    assert_eq!(named.lines().last(), Some(last), "the config without --config: {named}");
+    // Daemons of others come and go meanwhile, and are notes.
+    let same = named.lines().last().unwrap();
+    assert!(
+        same.starts_with("summary   nothing prevents") && same.ends_with(&next),
+        "without --config: {named}"
+    );
     assert_eq!(found["endpoints"][0]["note"], Value::Null, "a client's namespace is no peer's: {found}");
     assert_eq!(found["network"]["coverage"]["covered"], 6, "{said}");
     assert!(said.contains("6 of 6 directed links would pass a hook for sure"), "{said}");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::uri::Authority;
 use serde_json::Value;
 
-use super::secret::{Sent, Text};
+use super::secret::{Sent, Text, without_secrets};
 use super::text;
 use crate::answer::{scalar, shown};
 
@@ -352,7 +352,7 @@ impl JsonValue {
             Value::Object(_) => "an object".to_owned(),
             _ => match scalar(value) {
                 Some(found) if found == self.equals => return Ok(()),
-                found => format!("\"{}\"", shown(&found.unwrap_or_default())),
+                found => format!("\"{}\"", shown(&without_secrets(&found.unwrap_or_default()))),
             },
         };
         Err(JsonError::Other { pointer, found, expected: self.equals.clone() })

@@ -1,8 +1,10 @@
 //! Texts of probes, and secrets in them: `${env:NAME}` and `${file:/path}` name a value in the daemon's environment or in
 //! a file. Probes send the value; nothing shows or stores it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use super::text::{self, TextError};
 
@@ -37,6 +39,27 @@ impl From<&str> for Text {
     fn from(text: &str) -> Self {
         Self { written: text.to_owned(), parts: vec![Part::Literal(text.to_owned())] }
     }
+}
+
+/// The secrets that this process has taken, and their words: what is asked may repeat them, as servers that show a request do.
+static TAKEN: RwLock<BTreeSet<String>> = RwLock::new(BTreeSet::new());
+
+/// The least length of what is hidden, in bytes: shorter words are in many texts that show no secret.
+const LEAST: usize = 4;
+
+/// Somebody else's text, without the secrets that it repeats.
+pub fn without_secrets(text: &str) -> String {
+    let taken = TAKEN.read().unwrap_or_else(PoisonError::into_inner);
+    // The longest first: a word of a secret may be a part of another one.
+    let mut found: Vec<&String> = taken.iter().filter(|secret| text.contains(secret.as_str())).collect();
+    found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    found.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "(secret)"))
+}
+
+fn taken(value: &str) {
+    let words = value.split_whitespace().chain([value.trim()]);
+    let words = words.filter(|word| word.len() >= LEAST).map(str::to_owned);
+    TAKEN.write().unwrap_or_else(PoisonError::into_inner).extend(words);
 }
 
 /// The beginnings of the two kinds of `${…}` that are sources of secrets.
@@ -93,7 +116,9 @@ impl Text {
     pub fn fetch(&mut self) -> Result<(), String> {
         for part in &mut self.parts {
             if let Part::Secret { source, value } = part {
-                *value = Some(source.fetch()?);
+                let fetched = source.fetch()?;
+                taken(&fetched);
+                *value = Some(fetched);
             }
         }
         Ok(())
@@ -172,7 +197,7 @@ pub(super) enum Sent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, JsonValue};
 
     #[test]
     fn secrets_are_sent_as_they_are_and_not_filled() {
@@ -187,6 +212,22 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         assert!(text.fetch().unwrap_err().contains("token"));
         assert!(Text::read("${env:NO_SUCH_VARIABLE}").unwrap().fetch().unwrap_err().contains("NO_SUCH"));
+    }
+
+    /// A service that repeats its request in an answer shows nobody the secret.
+    #[test]
+    fn what_repeats_a_secret_is_shown_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "Bearer qx7Wd91z\n").unwrap();
+        let mut text = Text::read(&format!("${{file:{}}}", file.display())).unwrap();
+        assert_eq!(without_secrets("it names qx7Wd91z"), "it names qx7Wd91z", "not taken yet");
+        text.fetch().unwrap();
+        assert_eq!(without_secrets("it names qx7Wd91z, or n1"), "it names (secret), or n1");
+        assert_eq!(without_secrets("Bearer qx7Wd91z; qx7Wd91z"), "(secret); (secret)");
+        let value = JsonValue { pointer: "/by".to_owned(), equals: "n1".to_owned() };
+        let error = value.check(br#"{"by": "token qx7Wd91z"}"#).unwrap_err().to_string();
+        assert_eq!(error, "/by is \"token (secret)\", expected \"n1\"");
     }
 
     #[test]

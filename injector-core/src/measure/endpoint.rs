@@ -142,6 +142,11 @@ fn known(samples: &[&Sample], endpoint: &EndpointEvidence<'_>, from: MonoNs, hor
     known
 }
 
+/// How long no probe may be due.
+pub(super) fn longest_silence(endpoint: &EndpointEvidence<'_>) -> Duration {
+    endpoint.interval.0 + sample::patience(endpoint.interval, endpoint.timeout)
+}
+
 /// The first part of the time from `from` to `until` of which no probe tells anything: none that was sent was due in it, or none
 /// that was due has a result although its timeout has passed. The prober had ended then, or was held up.
 pub(super) fn first_gap(
@@ -151,7 +156,7 @@ pub(super) fn first_gap(
     horizon: MonoNs,
 ) -> Option<TimeRange> {
     let known = until.min(horizon - endpoint.timeout.0 - PENDING_SLACK);
-    let longest = endpoint.interval.0 + sample::patience(endpoint.interval, endpoint.timeout);
+    let longest = longest_silence(endpoint);
     let told = endpoint.samples.iter().filter(|sample| sample.done <= horizon && !sample.is_unsent());
     let mut due: Vec<MonoNs> =
         told.map(|sample| sample.scheduled).filter(|due| (from..known).contains(due)).collect();
@@ -178,7 +183,7 @@ pub(super) struct BeforeHeal {
     /// Whether probes failed during the cut, or hung from then past the heal for more than K intervals; `None` if
     /// none ended then.
     pub impaired: Option<bool>,
-    /// Whether there is a part of the cut of which no probe tells anything.
+    /// Whether there is a part of the cut of which no probe tells anything; false before the heal.
     pub has_gaps: bool,
 }
 
@@ -205,12 +210,15 @@ impl BeforeHeal {
         let sent = before.iter().filter(|sample| !sample.is_unsent());
         let failed = sent.clone().filter(|sample| sample.failure.is_some()).count();
         let sent = sent.count();
+        let is_healed = heal_begin.is_some();
         let heal_begin = heal_begin.unwrap_or(horizon);
         let due = endpoint.samples.iter().filter(|sample| {
             sample.scheduled >= cut.end_ns && sample.scheduled < heal_begin && sample.done <= horizon
         });
-        let has_gaps = due.clone().any(Sample::is_unsent)
-            || first_gap(endpoint, cut.end_ns, heal_begin, horizon).is_some();
+        // Before the heal nobody asks, and a long cut has very many probes.
+        let has_gaps = is_healed
+            && (due.clone().any(Sample::is_unsent)
+                || first_gap(endpoint, cut.end_ns, heal_begin, horizon).is_some());
         let mut during = due.filter(|sample| !sample.is_unsent()).peekable();
         Self {
             healthy: healthy(&last, consecutive as usize).filter(|_| !is_stale),

@@ -58,7 +58,7 @@ fn cause(link: &LinkRecord, cut: Stamped, heal: Stamped) -> Option<String> {
     let is_in = |time: TimeRange| time.overlaps(cut.begin_ns, heal.end_ns);
     if let Some(gap) = link.uncovered.iter().find(|gap| is_in(gap.time)) {
         return Some(format!(
-            "no hook of ours was at either end during the cut (interface {})",
+            "{} had no hook of ours for a part of the cut, so that packets of the link could pass",
             gap.interface
         ));
     }

@@ -1,7 +1,7 @@
 //! Assembles the recovery record.
 
 use super::cluster::{Assessment, Bounds, Settling, judge};
-use super::endpoint::{BeforeHeal, Track, first_gap};
+use super::endpoint::{BeforeHeal, Track, first_gap, longest_silence};
 use super::host::lateness_p99;
 use super::outage::Scope;
 use super::phases::{self, Marks};
@@ -143,6 +143,8 @@ struct Watch<'a> {
     required: Vec<usize>,
     /// Whether the probes of each endpoint show the whole cut: some ended in it, and all that were due in it were sent.
     is_probed: Vec<bool>,
+    /// The first part of the time after the heal of which each endpoint's probes tell nothing.
+    gaps: Vec<Option<TimeRange>>,
 }
 
 impl<'a> Watch<'a> {
@@ -173,7 +175,9 @@ impl<'a> Watch<'a> {
         };
         let alone = tracks.iter().map(|track| judge(&[track], &Bounds { not_before, ..bounds })).collect();
         let is_probed = before.iter().map(|before| before.impaired.is_some() && !before.has_gaps).collect();
+        let gap = |endpoint| first_gap(endpoint, heal, horizon, horizon);
         Self {
+            gaps: evidence.endpoints.iter().map(gap).collect(),
             evidence,
             heal,
             deadline: bounds.deadline,
@@ -228,9 +232,12 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// The first part of the time after the heal of which an endpoint's probes tell nothing.
+    /// The first part of the time from the heal to `until` of which an endpoint's probes tell nothing.
     fn first_gap(&self, at: usize, until: MonoNs) -> Option<TimeRange> {
-        first_gap(&self.evidence.endpoints[at], self.heal, until, self.horizon)
+        let gap = self.gaps[at]?;
+        let end = gap.until_ns?.min(until);
+        let is_long = end.saturating_since(gap.from_ns) > longest_silence(&self.evidence.endpoints[at]);
+        is_long.then_some(TimeRange { until_ns: Some(end), ..gap })
     }
 
     /// The end of the time whose probes decide; `None` without required endpoints.

@@ -133,7 +133,7 @@ pub enum Command {
     #[command(after_help = help::PEERS)]
     Peers,
     /// Show the timeline of events
-    #[command(after_help = help::TIMELINE)]
+    #[command(after_help = help::TIMELINE, alias = "events")]
     Timeline(Timeline),
     /// Put a mark on the timeline
     #[command(after_help = help::MARK)]

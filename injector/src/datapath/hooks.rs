@@ -252,6 +252,11 @@ fn attach_clsact(ebpf: &mut Ebpf, index: u32, names: &[&'static str]) -> Result<
         std::io::ErrorKind::AlreadyExists => {
             "another injector holds its clsact hook; stop that one, or see `injector doctor`".to_owned()
         }
+        std::io::ErrorKind::Unsupported => {
+            "its clsact qdisc takes no filters of ours, as where another has given it a shared block of filters (see `tc qdisc show`); \
+             attach by `hook: tc` (Linux 6.6), or remove the block"
+                .to_owned()
+        }
         _ => failed(error),
     })?;
     Ok(Clsact {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::starter::StartDelay;
 use super::tls_fault;
 use injector_core::clock::Span;
-use injector_core::config::JsonError;
+use injector_core::config::{JsonError, without_secrets};
 use injector_core::sample::FailureCode;
 
 /// Why a probe failed.
@@ -96,7 +96,7 @@ impl Failure {
 
     /// The failure as a record keeps it: short, and without characters that would act on whatever shows it.
     pub(super) fn words(&self) -> String {
-        let text = self.to_string();
+        let text = without_secrets(&self.to_string());
         let mut words = String::new();
         for c in text.chars() {
             if words.len() >= LONGEST {

@@ -46,8 +46,8 @@ pub enum SocketError {
     },
     /// A living daemon answers there.
     #[error(
-        "{path} is in use by a living daemon: look at it with `injector status --socket {path}`, or set another \
-         socket.path",
+        "{path} is in use by a living daemon: look at it with `injector status --socket {path}`, which names its pid; a changed \
+         config is taken in by `kill -HUP PID`; end it with `injector stop --socket {path}`, or set another socket.path",
         path = path.display()
     )]
     InUse {

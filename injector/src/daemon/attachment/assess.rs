@@ -25,12 +25,18 @@ use injector_core::model::{Link, PeerId, PeerNames};
 impl Interfaces {
     /// Computes what names frames and what is covered, from what was found.
     pub(super) fn assess(&mut self, config: &Config, found: &BTreeMap<PeerId, Found>, at: MonoNs) {
+        // What was found may be older than a name that is known: it has the device by the name of that time.
+        let name_there = |entry: &Entry| {
+            let netns = entry.interface.netns.as_ref();
+            let space = self.known.iter().find(|space| space.netns.as_ref() == netns)?;
+            Some(space.facts.link(entry.index()?)?.name.as_str())
+        };
         let ours: Vec<Ours<'_>> = self
             .entries
             .iter()
             .map(|entry| Ours {
                 id: entry.id,
-                name: entry.name(),
+                name: name_there(entry).unwrap_or_else(|| entry.name()),
                 netns: entry.interface.netns.as_ref(),
                 peer: entry.interface.peer,
             })
