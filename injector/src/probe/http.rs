@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection as Connection1, SendRequest};
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
-use memchr::memmem::Finder;
 
 use super::dial::{Dialer, Names, Stream};
 use super::failure::Failure;
@@ -234,7 +233,7 @@ async fn handshake(
 
 /// Searches for a text in a body that comes in pieces; it keeps no more of them than the text is long.
 struct Search<'a> {
-    text: Finder<'a>,
+    text: &'a [u8],
     /// The end of what came before: the text may begin there.
     tail: Vec<u8>,
     found: bool,
@@ -242,16 +241,17 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn for_text(text: &'a [u8]) -> Self {
-        Self { text: Finder::new(text), tail: Vec::new(), found: text.is_empty() }
+        Self { text, tail: Vec::new(), found: text.is_empty() }
     }
 
     fn take(&mut self, piece: &[u8]) {
         if self.found {
             return;
         }
-        let overlap = self.text.needle().len() - 1;
+        let overlap = self.text.len() - 1;
         self.tail.extend_from_slice(&piece[..piece.len().min(overlap)]);
-        self.found = self.text.find(&self.tail).is_some() || self.text.find(piece).is_some();
+        let is_in = |bytes: &[u8]| bytes.windows(self.text.len()).any(|window| window == self.text);
+        self.found = is_in(&self.tail) || is_in(piece);
         if piece.len() >= overlap {
             self.tail.clear();
             self.tail.extend_from_slice(&piece[piece.len() - overlap..]);
