@@ -535,8 +535,10 @@ fn what_goes_on_ends_with_its_reader() {
     let served = Served::start();
     for arguments in [&["status", "--watch"][..], &["timeline", "--follow"]] {
         let mut command = injector(arguments);
-        let mut child = command.env("INJECTOR_SOCKET", &served.path).stdout(Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
+        // Gone before anything is printed: what there is to print may be printed once.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut child = command.env("INJECTOR_SOCKET", &served.path).stdout(writer).spawn().unwrap();
         let end = Instant::now() + Duration::from_secs(20);
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
