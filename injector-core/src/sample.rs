@@ -18,7 +18,8 @@ pub fn patience(interval: Span, timeout: Span) -> Duration {
     timeout.0.max(interval.0).max(IDLE_INTERVAL.0)
 }
 
-/// For how long after it was due the newest result says how an endpoint is: when a prober has ended, it tells nobody.
+/// How old the newest result of an endpoint may be, counted from when its probe was due, to say how the endpoint is now. A prober that
+/// has ended reports nothing.
 pub fn lasts(interval: Span, timeout: Span) -> Duration {
     interval.0.max(IDLE_INTERVAL.0) + timeout.0 + patience(interval, timeout)
 }

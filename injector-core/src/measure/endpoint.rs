@@ -142,13 +142,13 @@ fn known(samples: &[&Sample], endpoint: &EndpointEvidence<'_>, from: MonoNs, hor
     known
 }
 
-/// How long no probe may be due.
+/// The longest time between two probes that still counts as being watched.
 pub(super) fn longest_silence(endpoint: &EndpointEvidence<'_>) -> Duration {
     endpoint.interval.0 + sample::patience(endpoint.interval, endpoint.timeout)
 }
 
-/// The first part of the time from `from` to `until` of which no probe tells anything: none that was sent was due in it, or none
-/// that was due has a result although its timeout has passed. The prober had ended then, or was held up.
+/// The first gap in the probes between two instants: no probe that was sent was due in it, or those that were due have no result
+/// although their timeout has passed. The prober had ended, or was held up.
 pub(super) fn first_gap(
     endpoint: &EndpointEvidence<'_>,
     from: MonoNs,
@@ -183,7 +183,7 @@ pub(super) struct BeforeHeal {
     /// Whether probes failed during the cut, or hung from then past the heal for more than K intervals; `None` if
     /// none ended then.
     pub impaired: Option<bool>,
-    /// Whether there is a part of the cut of which no probe tells anything; false before the heal.
+    /// Whether the probes of the cut have a gap; false before the heal.
     pub has_gaps: bool,
 }
 

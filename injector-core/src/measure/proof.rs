@@ -55,15 +55,15 @@ fn nothing_dropped(evidence: &Evidence<'_>, links: &[LinkRecord], held: Duration
     );
     let asked = "is there traffic, and does it pass the interfaces?";
     let why_not = links.iter().find_map(|link| link.check.as_ref()?.why_not.as_deref());
+    let check = why_not.map(|why| format!(" (the active check says nothing: {why})"));
     if held < SHORT {
-        let check =
-            why_not.map_or_else(String::new, |why| format!(" (the active check says nothing: {why})"));
+        let check = check.unwrap_or_default();
         return format!(
             "{fact}; hold it until a peer has sent something to one that it is cut off from{check}"
         );
     }
-    match (why_not, &evidence.traffic) {
-        (Some(why), _) => format!("{fact}; {asked} (the active check says nothing: {why})"),
+    match (check, &evidence.traffic) {
+        (Some(check), _) => format!("{fact}; {asked}{check}"),
         // The active check does not try a cut that lets some packets pass.
         (None, Some(traffic)) if !traffic.is_full() => {
             format!(

@@ -143,7 +143,7 @@ struct Watch<'a> {
     required: Vec<usize>,
     /// Whether the probes of each endpoint show the whole cut: some ended in it, and all that were due in it were sent.
     is_probed: Vec<bool>,
-    /// The first part of the time after the heal of which each endpoint's probes tell nothing.
+    /// The first gap in each endpoint's probes after the heal.
     gaps: Vec<Option<TimeRange>>,
 }
 
@@ -232,7 +232,7 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// The first part of the time from the heal to `until` of which an endpoint's probes tell nothing.
+    /// The first gap in an endpoint's probes between the heal and `until`.
     fn first_gap(&self, at: usize, until: MonoNs) -> Option<TimeRange> {
         let gap = self.gaps[at]?;
         let end = gap.until_ns?.min(until);

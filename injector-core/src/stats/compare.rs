@@ -135,7 +135,7 @@ pub struct Row<'a> {
 }
 
 impl Comparison {
-    /// All trials, then each cut; rows of which not both arms have decided trials say that they take no part in the verdict.
+    /// All trials, then each cut. A cut of which only one run has decided trials is marked as taking no part in the verdict.
     pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         let all = match self.unmatched {
             0 => "all".to_owned(),

@@ -4,6 +4,8 @@ use std::io::{self, Write as _};
 
 use super::args::Common;
 use crate::terminal::clean;
+use rustix::process::Signal;
+
 use injector_client::ClientError;
 use injector_client::campaign::CampaignError;
 use injector_client::trial::TrialError;
@@ -36,6 +38,11 @@ impl Exit {
     #[must_use]
     pub fn worse(self, other: Self) -> Self {
         Self(self.0.max(other.0))
+    }
+
+    /// The exit code of a command that a signal ended, as shells have it.
+    pub fn ended_by(signal: Signal) -> Self {
+        u8::try_from(128 + signal.as_raw()).map_or(Self::WITH_FAILED, Self)
     }
 
     /// The exit code of an outcome.

@@ -8,6 +8,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::style::{Color, Modifier, Style as TextStyle};
 use ratatui::text::{Line as Row, Span as Part, Text};
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -104,8 +105,8 @@ async fn watch(
             }
             _ = draws.tick() => view.draw(terminal)?,
             // The terminal is given back first.
-            _ = terminate.recv() => return Ok(Exit(128 + 15)),
-            _ = hangup.recv() => return Ok(Exit(128 + 1)),
+            _ = terminate.recv() => return Ok(Exit::ended_by(Signal::TERM)),
+            _ = hangup.recv() => return Ok(Exit::ended_by(Signal::HUP)),
             action = keys.recv() => {
                 if !view.act(action.unwrap_or(KeyAction::Quit), &mut client).await? {
                     return Ok(Exit::OK);

@@ -58,7 +58,7 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
         (Ok(()), Ok(Exit::OK)) if args.wait => {
             tokio::select! {
                 recovered = recovery(common, &mut client, &view) => recovered,
-                caught = signals.next() => Ok(ended_by(caught)),
+                caught = signals.next() => Ok(Exit::ended_by(caught)),
             }
         }
         (Ok(()), ended) => ended,
@@ -137,10 +137,6 @@ async fn end(
     let mut failure = broken(why.to_owned());
     failure.details = Some(serde_json::json!({ "healed": healed }));
     Err(failure)
-}
-
-fn ended_by(signal: Signal) -> Exit {
-    u8::try_from(128 + signal.as_raw()).map_or(Exit::WITH_FAILED, Exit)
 }
 
 fn code(status: ExitStatus) -> Exit {

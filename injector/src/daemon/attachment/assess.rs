@@ -390,11 +390,12 @@ impl Interfaces {
 
     /// The entry to write into the config, where one helps.
     fn remedy(&self, names: &PeerNames, reason: &Reason) -> Option<String> {
+        if let Reason::NoHook(places) | Reason::Path(_, places) = reason
+            && let Some((interface, why)) = self.unattached(places)
+        {
+            return Some(format!("try again once `injector status` shows a hook of {interface} ({why})"));
+        }
         match reason {
-            Reason::NoHook(places) | Reason::Path(_, places) if self.unattached(places).is_some() => {
-                let (interface, why) = self.unattached(places)?;
-                Some(format!("try again once `injector status` shows a hook of {interface} ({why})"))
-            }
             Reason::NoHook(places) | Reason::Path(_, places) if !places.is_empty() => {
                 let lines: Vec<String> = places.iter().map(line).collect();
                 let last = places.last()?;
