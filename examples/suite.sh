@@ -7,7 +7,8 @@
 #
 #   HOLD      how long each cut lasts              (3s)
 #   DEADLINE  how long the cluster may take then   (20s)
-#   CLIENT    a command that must succeed while one node is isolated; the case is left out without it
+#   CLIENT    a command that must succeed whichever node is isolated: one that asks another node if the first does not
+#             serve; the case is left out without it
 #   PATIENCE  how many seconds to wait for a healthy cluster before each cut (60)
 #
 # Exit codes: 0 every case passed · 1 a case failed · 2 what a case would have shown is not known · 64 wrong usage

@@ -48,6 +48,14 @@ pub mod protocol {
     pub const AH: u8 = 51;
     /// SCTP.
     pub const SCTP: u8 = 132;
+    /// UDP-Lite.
+    pub const UDP_LITE: u8 = 136;
+
+    /// Whether packets of this protocol begin with the ports of their sender and receiver.
+    #[inline(always)]
+    pub const fn has_ports(number: u8) -> bool {
+        matches!(number, TCP | UDP | SCTP | UDP_LITE)
+    }
 
     /// Whether this is the number of a header that precedes the transport protocol: hop-by-hop, routing,
     /// fragment, authentication, destination, mobility, HIP, shim6.
@@ -429,7 +437,7 @@ fn transport<B: Bytes>(bytes: &B, chain: &Chain, end: u32, version: Version, pac
             Version::Six => icmp6(bytes, at, kind, packet),
             Version::Four => {}
         }
-    } else if matches!(chain.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
+    } else if protocol::has_ports(chain.protocol) {
         // The ports alone first: a small first fragment has no more.
         let Some([found]) = bytes.words(at) else { return };
         ports(found, packet);
@@ -519,7 +527,7 @@ fn quoted6<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) {
 #[inline(always)]
 fn quoted<B: Bytes>(bytes: &B, chain: &Chain, packet: &mut Packet) {
     packet.protocol = chain.protocol;
-    if chain.later_fragment || !matches!(chain.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
+    if chain.later_fragment || !protocol::has_ports(chain.protocol) {
         return;
     }
     if let Some([a, b, c, d]) = bytes.read(chain.at) {

@@ -24,6 +24,7 @@ pub mod report;
 pub mod roles;
 pub mod run;
 pub mod sample;
+pub mod shown;
 pub mod stats;
 pub mod timeline;
 pub mod topology;

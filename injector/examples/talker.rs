@@ -11,6 +11,8 @@
 //! | `shut N` | `ok`; it sends no more |
 //! | `answer late` | `ok`; those who have shut a connection to it get an answer, which they do not before |
 //! | `ask ADDRESS` | the same by a datagram from a socket of its own |
+//! | `listen-lite ADDRESS` | as `listen`, over UDP-Lite alone; `none` if this kernel has no UDP-Lite |
+//! | `ask-lite ADDRESS` | as `ask`, over UDP-Lite |
 //! | `call ADDRESS` | the same, whichever address the answer comes from |
 //! | `start ADDRESS` | what a process that it starts answers to `dial` and `say` |
 //! | `start-as PID ADDRESS` | the same of a process that gets this id; `taken` if another one has it |
@@ -110,7 +112,16 @@ impl Talker {
                 ANSWERS_LATE.store(true, Ordering::SeqCst);
                 "ok".to_owned()
             }
-            "ask" => said(ask(what.parse()?)),
+            "ask" => said(ask(what.parse()?, UdpSocket::bind)),
+            "listen-lite" => match sockets::lite(what.parse()?) {
+                Ok(socket) => {
+                    answer_on(socket);
+                    "ok".to_owned()
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => "none".to_owned(),
+                Err(error) => return Err(error.into()),
+            },
+            "ask-lite" => said(ask(what.parse()?, sockets::lite)),
             "call" => said(call(what.parse()?)),
             "start" => start(what)?,
             "start-as" => {
@@ -252,9 +263,9 @@ impl Talker {
     }
 }
 
-fn ask(to: SocketAddr) -> std::io::Result<bool> {
+fn ask(to: SocketAddr, bind: fn(SocketAddr) -> std::io::Result<UdpSocket>) -> std::io::Result<bool> {
     let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
-    let socket = UdpSocket::bind(any)?;
+    let socket = bind(any)?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.send(b"hello")?;
@@ -282,13 +293,18 @@ fn said(echo: std::io::Result<bool>) -> String {
 fn listen(at: SocketAddr) -> Result<()> {
     let (listener, socket) = (TcpListener::bind(at)?, UdpSocket::bind(at)?);
     accept_on(listener);
+    answer_on(socket);
+    Ok(())
+}
+
+/// Sends each datagram back to where it comes from.
+fn answer_on(socket: UdpSocket) {
     thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             let _ = socket.send_to(&buffer[..length], from);
         }
     });
-    Ok(())
 }
 
 /// Echoes what comes over each connection.

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use injector_core::shown::acts;
+
 /// A text in which nothing of what a config, a peer or an API says can act on a terminal: control characters (but for
 /// line feeds and tabs) and those that reorder what is shown are written as `\u001b`, which JSON reads as the same.
 pub fn clean(text: &str) -> Cow<'_, str> {
@@ -15,10 +17,7 @@ pub fn clean_coloured(text: &str) -> Cow<'_, str> {
 }
 
 fn clean_but(text: &str, kept: Option<char>) -> Cow<'_, str> {
-    let acts = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t' && Some(c) != kept)
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let acts = |c: char| acts(c) && Some(c) != kept;
     if !text.contains(acts) {
         return Cow::Borrowed(text);
     }

@@ -1,6 +1,9 @@
 //! The SSH connection of the user of the daemon's host: not cut unless that is asked for, and kept by `protect`. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "netns_jepsen/sshd.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod sshd;
 #[path = "support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
@@ -9,7 +12,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::time::Duration;
 
-use injector_lab::{SWITCH, needs};
+use injector_lab::{SWITCH, needs, skip};
+use sshd::Sshd;
 use support::{Daemon, Lab, PATIENCE, run};
 
 /// The partition, or the problem that it was refused with.
@@ -73,6 +77,32 @@ fn an_ssh_connection_to_the_daemons_host_is_not_cut_unless_asked_for() {
     let protecting = lab.within("n1", || Daemon::start(&lab, "e", &format!("{config}protect: [tcp/22]\n")));
     let view = asked(&protecting, "between n1 world");
     assert_eq!(view["state"], "active", "{view}");
+}
+
+/// A real sshd listens on another port than 22, and was there before the daemon.
+#[test]
+#[needs(root, program = "sshd")]
+fn an_ssh_connection_to_another_port_is_not_cut_unless_asked_for() {
+    if let Some(why) = sshd::why_not() {
+        return skip("an_ssh_connection_to_another_port_is_not_cut_unless_asked_for", &why);
+    }
+    let lab = Lab::switched(2);
+    let (mut sshd, no_socket) = (Sshd::new(), lab.folder().join("no.sock"));
+    std::fs::write(&no_socket, "").unwrap();
+    sshd.start(&lab, "n1", &no_socket);
+    let listener = lab.within("n1", || TcpListener::bind((lab.ipv4(1), 8080)).unwrap());
+    let peers = [lab.peer("n1", 1), lab.peer("n2", 2)].join("\n  ");
+    let config = format!("peers:\n  {peers}\ninterfaces: [{{ name: eth0 }}]\n");
+    let daemon = lab.within("n1", || Daemon::start(&lab, "d", &config));
+    let connect = |port| lab.within("n2", || TcpStream::connect((lab.ipv4(1), port)).unwrap());
+
+    let to_another_server = connect(8080);
+    assert_cut(&daemon, "isolate n1");
+    let session = connect(sshd::PORT);
+    assert_refused(&daemon, "isolate n1", "from n2");
+    assert_cut(&daemon, "isolate n1 --allow-ssh");
+    drop((session, to_another_server, listener));
+    daemon.stop();
 }
 
 /// Whether a byte passes a connection both ways.

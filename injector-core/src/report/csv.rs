@@ -3,8 +3,12 @@
 use std::io::{self, Write};
 
 use crate::run::Run;
+use crate::shown::acts;
 use crate::stats::survival::{End, Observation};
 use crate::stats::trial::PHASES;
+
+/// How every file begins: with its first column's name.
+pub(super) const OPENING: &str = "trial,";
 
 /// Writes the trials of a run.
 pub fn write(run: &Run, out: &mut impl Write) -> io::Result<()> {
@@ -152,7 +156,7 @@ fn row(out: &mut impl Write, cells: &[String]) -> io::Result<()> {
     let quoted = |cell: &String| {
         let mut harmless = String::with_capacity(cell.len());
         for c in cell.chars() {
-            if c.is_control() && c != '\n' && c != '\t' {
+            if acts(c) {
                 harmless.extend(c.escape_unicode());
             } else {
                 harmless.push(c);
@@ -179,11 +183,12 @@ mod tests {
     #[test]
     fn cells_are_quoted_and_never_formulas() {
         let mut out = Vec::new();
-        let cells = ["a,b", "say \"x\"", "=1+1", "", "plain", "a\u{1b}[2J\u{9b}m\r"].map(str::to_owned);
+        let cells =
+            ["a,b", "say \"x\"", "=1+1", "", "plain", "a\u{1b}[2J\u{9b}m\r\u{202e}"].map(str::to_owned);
         row(&mut out, &cells).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "\"a,b\",\"say \"\"x\"\"\",'=1+1,,plain,a\\u{1b}[2J\\u{9b}m\\u{d}\n"
+            "\"a,b\",\"say \"\"x\"\"\",'=1+1,,plain,a\\u{1b}[2J\\u{9b}m\\u{d}\\u{202e}\n"
         );
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-/// Escapes on display, for element content and quoted attributes; characters that XML can't hold become U+FFFD.
+use crate::shown::{acts, reorders};
+
+/// Escapes on display, for element content and quoted attributes; characters that XML can't hold, or that
+/// reorder what is shown, become U+FFFD.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<T>(pub T);
 
@@ -23,9 +26,8 @@ impl Write for Escaping<'_, '_> {
                 '>' => self.0.write_str("&gt;")?,
                 '"' => self.0.write_str("&quot;")?,
                 '\'' => self.0.write_str("&#39;")?,
-                '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => {
-                    self.0.write_char('\u{fffd}')?;
-                }
+                '\u{fffe}' | '\u{ffff}' => self.0.write_char('\u{fffd}')?,
+                c if acts(c) => self.0.write_char('\u{fffd}')?,
                 c => self.0.write_char(c)?,
             }
         }
@@ -33,10 +35,10 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
-/// JSON that can be put inside a `<script>` element.
+/// JSON that can be put inside a `<script>` element; in it, characters that reorder what is shown are U+FFFD.
 pub fn script_json(value: &impl serde::Serialize) -> String {
     let json = serde_json::to_string(value).expect("string keys and finite numbers");
-    json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+    json.replace('<', "\\u003c").replace(reorders, "\u{fffd}")
 }
 
 #[cfg(test)]
@@ -46,9 +48,10 @@ mod tests {
     #[test]
     fn nothing_gets_out() {
         assert_eq!(
-            Escaped("<b a=\"x\" c='y'>&\u{1}").to_string(),
-            "&lt;b a=&quot;x&quot; c=&#39;y&#39;&gt;&amp;\u{fffd}"
+            Escaped("<b a=\"x\" c='y'>&\u{1}\u{202e}\u{9b}").to_string(),
+            "&lt;b a=&quot;x&quot; c=&#39;y&#39;&gt;&amp;\u{fffd}\u{fffd}\u{fffd}"
         );
         assert_eq!(script_json(&"</script><!--"), "\"\\u003c/script>\\u003c!--\"");
+        assert_eq!(script_json(&"a\u{202e}\u{2028}b"), "\"a\u{fffd}\u{fffd}b\"");
     }
 }

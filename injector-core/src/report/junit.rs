@@ -9,6 +9,9 @@ use crate::run::Run;
 use crate::stats::survival::End;
 use crate::stats::trial::Trial;
 
+/// How every file begins.
+pub(super) const OPENING: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite ";
+
 /// The report of a run. A trial beyond the deadline fails only if the verdict does, so that neither a rate that is allowed nor
 /// a campaign that is not decided breaks a build.
 pub fn report(run: &Run) -> String {
@@ -18,7 +21,7 @@ pub fn report(run: &Run) -> String {
     let failures = run.trials.iter().filter(failing).count() + usize::from(s.verdict.exit_code == 1);
     let skipped = s.outcomes.censored + s.outcomes.unknown + u64::from(s.verdict.exit_code == 2);
     let name = run.path.display().to_string();
-    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let mut out = String::from(OPENING);
     let line = |out: &mut String, text: std::fmt::Arguments<'_>| {
         out.write_fmt(text).expect("writing to a String cannot fail");
         out.push('\n');
@@ -26,7 +29,7 @@ pub fn report(run: &Run) -> String {
     line(
         &mut out,
         format_args!(
-            "<testsuite name=\"{}\" tests=\"{}\" failures=\"{failures}\" errors=\"{}\" skipped=\"{skipped}\">",
+            "name=\"{}\" tests=\"{}\" failures=\"{failures}\" errors=\"{}\" skipped=\"{skipped}\">",
             Escaped(&name),
             s.trials + 1,
             s.outcomes.harness_failed,

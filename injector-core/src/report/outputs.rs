@@ -1,5 +1,6 @@
-//! Where a report may be written: to no file of a run, and to no file twice.
+//! Where a report may be written: to no file of a run, to no file twice, and over no file that is no report.
 
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -20,8 +21,8 @@ pub struct OutputError {
 /// A file that is asked for, and the option that asks for it.
 pub(super) type Output<'a> = (&'static str, Option<&'a PathBuf>);
 
-/// Refuses files that would destroy what the runs measured, or each other, or one of `pages`, which are written beside them. To be
-/// asked before anything is written.
+/// Refuses files that would destroy what the runs measured, or each other, or one of `pages`, which are written beside them, or a
+/// file that is no report of the kind that the option writes. To be asked before anything is written.
 pub(super) fn refuse<'a>(
     runs: impl IntoIterator<Item = &'a Path>,
     pages: &[PathBuf],
@@ -46,8 +47,27 @@ pub(super) fn refuse<'a>(
         if let Some((other, _)) = outputs[..at].iter().find(|(_, other)| File::at(other).is(&target)) {
             return refused(&format!("is what {other} writes too"));
         }
+        if !may_replace(option, path) {
+            return refused("holds something else than such a report, and is left as it is");
+        }
     }
     Ok(())
+}
+
+/// Whether a path has no file yet, or an empty one, or an older report of the kind that an option writes: a mistyped path must not
+/// cost its owner a config.
+fn may_replace(option: &str, path: &Path) -> bool {
+    let opening = match option {
+        "--junit" => super::junit::OPENING,
+        "--csv" => super::csv::OPENING,
+        _ => super::html::OPENING,
+    };
+    let is_file = path.metadata().is_ok_and(|known| known.is_file());
+    // One that can't be read can't be written either, or is not ours to judge: writing it says so.
+    let Some(file) = is_file.then(|| std::fs::File::open(path).ok()).flatten() else { return true };
+    let mut begin = Vec::new();
+    let read = file.take(opening.len() as u64).read_to_end(&mut begin);
+    read.is_err() || begin.is_empty() || begin == opening.as_bytes()
 }
 
 /// The identity of a file: two paths may lead to the same one.
@@ -125,5 +145,33 @@ mod tests {
         let null = PathBuf::from("/dev/null");
         assert_eq!(said(&[("--html", Some(&null)), ("--csv", Some(&null))]), None);
         assert!(said(&[("--csv", Some(&PathBuf::from("-")))]).unwrap().contains("standard output"));
+    }
+
+    #[test]
+    fn only_a_report_of_the_same_kind_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let openings = [
+            ("--html", "<!doctype html>"),
+            ("--junit", "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite "),
+            ("--csv", "trial,"),
+        ];
+        let said = |option| refuse([], &[], &[(option, Some(&path))]).err().map(|e| e.to_string());
+        for (option, opening) in openings {
+            std::fs::write(&path, "").unwrap();
+            assert_eq!(said(option), None, "an empty file");
+            for (other, before) in openings {
+                std::fs::write(&path, format!("{before} and more")).unwrap();
+                assert_eq!(said(option).is_none(), option == other, "{option} over what {other} wrote");
+            }
+            for text in ["peers: {}\n", "<", &opening[..3]] {
+                std::fs::write(&path, text).unwrap();
+                let wanted = format!(
+                    "{option} {} holds something else than such a report, and is left as it is; name another file",
+                    path.display()
+                );
+                assert_eq!(said(option), Some(wanted), "{text}");
+            }
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::shown::reorders;
+
 /// Columns that are as wide as their widest cell; the first is aligned left, the others right.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -17,7 +19,7 @@ impl Table {
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         // Names are user input: a terminal must not obey them.
-        let clean = |cell: String| cell.chars().filter(|c| !c.is_control()).collect();
+        let clean = |cell: String| cell.chars().filter(|&c| !c.is_control() && !reorders(c)).collect();
         self.rows.push(cells.into_iter().map(clean).collect());
     }
 

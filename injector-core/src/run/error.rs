@@ -35,7 +35,7 @@ impl fmt::Display for SupportedVersions {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The operating system refuses.
-    #[error("can't read {}: {source}; name the directory that measure wrote with --out", .path.display())]
+    #[error("can't read {}: {source}; {}", .path.display(), unread(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -101,4 +101,26 @@ pub enum ReadError {
 
 pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError + '_ {
     move |source| ReadError::Io { path: path.to_owned(), source }
+}
+
+/// The remedy where something of a run can't be read.
+fn unread(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "only the user who ran measure may read its directory: run this as that user, or with sudo"
+        }
+        _ => "name the directory that measure wrote with --out",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_read_is_told_who_may() {
+        let said = |kind: io::ErrorKind| io_error(Path::new("run"))(kind.into()).to_string();
+        assert!(said(io::ErrorKind::PermissionDenied).contains("with sudo"));
+        assert!(said(io::ErrorKind::NotFound).ends_with("name the directory that measure wrote with --out"));
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Live, Recovery, Served, Watch};
 use crate::api::{Outcome, PartitionState};
 use crate::clock::MonoNs;
+use crate::shown::reorders;
 
 /// How a part of a line is highlighted, where the terminal can show that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,9 +116,9 @@ fn fit(line: Line, width: usize) -> Line {
     fitted
 }
 
-/// Characters that reorder what is shown.
+/// Characters that reorder what is shown, or take no column.
 fn is_unruly(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    reorders(c) || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2065}' | '\u{feff}')
 }
 
 fn title(watch: &Watch, width: usize) -> Line {

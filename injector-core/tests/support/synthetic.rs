@@ -3,11 +3,11 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use injector_core::api::{
-    EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outcome, Phases, ProbeView, RECORD_SCHEMA,
-    RecoveryRecord, ShapePair, Stamped, TcpState,
+    Coverage, CoverageState, EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outcome, Phases,
+    ProbeView, RECORD_SCHEMA, RecoveryRecord, ShapePair, Stamped, TcpState,
 };
 use injector_core::clock::{MonoNs, Span, WallNs};
 use injector_core::model::{
@@ -354,3 +354,26 @@ pub fn append_to(path: &Path, text: &str) {
     let before = std::fs::read_to_string(path).unwrap_or_default();
     std::fs::write(path, before + text).unwrap();
 }
+
+/// Writes a run of so many planted trials, and gives its directory.
+pub fn written(folder: &Path, name: &str, settings: &Campaign, seed: u64, beyond: f64) -> PathBuf {
+    let path = folder.join(name);
+    let trials = settings.settings.trials;
+    write(&path, settings, &plants(trials, seed, beyond), false);
+    path
+}
+
+/// Links left out, links of unknown coverage, and one cut that nothing proves.
+pub fn doubtful(trial: u64, record: &mut RecoveryRecord) {
+    record.links[0].left_out = true;
+    record.links[1].coverage =
+        Some(Coverage { state: CoverageState::Unknown, reason: None, is_translated: false });
+    record.proved = trial != 0;
+}
+
+/// What a report says of [`doubtful`] trials.
+pub const LEFT_OPEN: [&str; 3] = [
+    "1 trial is of a cut that is not proved",
+    "Links of 90 trials are not covered and were left out on purpose",
+    "Coverage is unknown for links of 90 trials",
+];

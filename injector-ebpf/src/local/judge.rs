@@ -69,7 +69,7 @@ pub extern "C" fn judge_between(live: u32, watched: u32) -> u32 {
 /// Whether a frame's ends are sockets with ports: those of one sender and one receiver.
 #[inline(always)]
 fn has_ends(packet: &Packet) -> bool {
-    let is_known = packet.protocol == protocol::TCP || packet.protocol == protocol::UDP;
+    let is_known = matches!(packet.protocol, protocol::TCP | protocol::UDP | protocol::UDP_LITE);
     is_known && packet.flags & (flag::PORTS | flag::GROUP) == flag::PORTS
 }
 
@@ -93,10 +93,12 @@ fn sender(skb: *mut __sk_buff, packet: &Packet) -> u32 {
         // SAFETY: fields of a socket, checked by the verifier.
         if !socket.is_null() && unsafe { (*socket).type_ } != RAW {
             let peer = whose(owner(socket));
-            if peer != WORLD && packet.protocol == protocol::UDP {
+            // A TCP socket's port is noted when it connects. One of UDP-Lite can't be looked up: its port is nobody's once
+            // nobody's socket sends from it.
+            if packet.protocol == protocol::UDP_LITE || peer != WORLD && packet.protocol == protocol::UDP {
                 ports::note(
                     PORT_SPACE.load(),
-                    u32::from(protocol::UDP),
+                    u32::from(packet.protocol),
                     from.address,
                     from.port.into(),
                     peer,
@@ -125,10 +127,10 @@ fn whose(owner: Option<u32>) -> u32 {
     }
 }
 
-/// The peer of the socket that a packet from one end to the other would reach; where there is none, that of the port.
+/// The peer of the socket that a packet from one end to the other would reach; where there is none, or its protocol has no
+/// lookup, that of the port.
 #[inline(always)]
 fn looked_up(skb: *mut __sk_buff, packet: &Packet, from: &End<'_>, to: &End<'_>) -> u32 {
-    let is_tcp = packet.protocol == protocol::TCP;
     // SAFETY: plain numbers, for which all bytes are valid.
     let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
     let size = if is_mapped(to.address) {
@@ -145,12 +147,14 @@ fn looked_up(skb: *mut __sk_buff, packet: &Packet, from: &End<'_>, to: &End<'_>)
         size_of::<bpf_sock_tuple>() as u32
     };
     let tuple = &raw mut tuple;
-    let socket: *mut bpf_sock = if is_tcp {
+    let socket: *mut bpf_sock = if packet.protocol == protocol::TCP {
         // SAFETY: the tuple is as long as given, and the context valid for the whole program run.
         unsafe { bpf_sk_lookup_tcp(skb.cast(), tuple, size, THIS_NAMESPACE, 0) }
-    } else {
+    } else if packet.protocol == protocol::UDP {
         // SAFETY: as above.
         unsafe { bpf_sk_lookup_udp(skb.cast(), tuple, size, THIS_NAMESPACE, 0) }
+    } else {
+        core::ptr::null_mut()
     };
     if !socket.is_null() {
         let peer = whose(owner(socket));

@@ -68,6 +68,14 @@ pub fn dial_multipath(to: SocketAddr, patience: Duration) -> io::Result<TcpStrea
     Ok(stream)
 }
 
+/// A socket of UDP-Lite with an address of its own.
+pub fn lite(at: SocketAddr) -> io::Result<UdpSocket> {
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(ipproto::UDPLITE))?;
+    bind(&socket, &at)?;
+    Ok(UdpSocket::from(socket))
+}
+
 /// A socket of a group's port, which others may have too.
 pub fn group(at: SocketAddrV4) -> io::Result<UdpSocket> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;

@@ -3,7 +3,7 @@
 use super::args::{Common, Heal};
 use super::failure::report;
 use super::failure::{Exit, Failure};
-use super::human::{wall, word};
+use super::human::{healer, wall};
 use super::output::show;
 use crate::datapath::loaded;
 use injector_client::{Address, Client, ClientError};
@@ -107,5 +107,5 @@ pub(super) fn no_daemon(common: &Common, pid: u32) -> Failure {
 
 /// When and by what, in one line.
 pub(super) fn line(healed: &Healed) -> String {
-    format!("{}: healed {} by {}\n", healed.name, wall(healed.at.wall), word(&healed.healed_by))
+    format!("{}: healed {}, {}\n", healed.name, wall(healed.at.wall), healer(healed.healed_by))
 }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 use std::time::{Duration, SystemTime};
 
+use injector_core::api::HealedBy;
 use injector_core::clock::{MonoNs, WallNs};
 
 /// What replaces missing data.
@@ -55,6 +56,17 @@ pub fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word.replace('_', " "),
         _ => NONE.to_owned(),
+    }
+}
+
+/// What ended a partition.
+pub fn healer(by: HealedBy) -> &'static str {
+    match by {
+        HealedBy::Request => "on request",
+        HealedBy::Deadline => "in the kernel, when its time (--for or max_for) was over",
+        HealedBy::Lease => "by the dead-man's switch",
+        HealedBy::Shutdown => "by the daemon's shutdown",
+        HealedBy::Disconnect => "because its owner disconnected",
     }
 }
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::human::{NONE, Table, after, lower_bound, or_none, span, span_or_none, wall, word, yes_no};
+use super::human::{
+    NONE, Table, after, healer, lower_bound, or_none, span, span_or_none, wall, word, yes_no,
+};
 use injector_core::api::{
-    CheckForm, CoverageState, FailOver, HealedBy, HostRecord, InForce, LinkCheck, LinkRecord, Outage,
-    Outcome, RecoveryRecord,
+    CheckForm, CoverageState, FailOver, HostRecord, InForce, LinkCheck, LinkRecord, Outage, Outcome,
+    RecoveryRecord,
 };
 use injector_core::figures::counted;
 use injector_core::measure::{LinkEvent, STARVED_REMEDY};
@@ -136,14 +138,7 @@ fn cut_and_heal(text: &mut String, record: &RecoveryRecord) {
     let _ = writeln!(text, "  traffic  {traffic}");
     let cut = record.cut.map(|cut| wall(cut.wall));
     let _ = writeln!(text, "  cut      {}, held {}", or_none(cut), span_or_none(record.hold_ns));
-    let by = match record.healed_by {
-        None => String::new(),
-        Some(HealedBy::Request) => ", on request".to_owned(),
-        Some(HealedBy::Deadline) => ", in the kernel, by its own --for".to_owned(),
-        Some(HealedBy::Lease) => ", by the dead-man's switch".to_owned(),
-        Some(HealedBy::Shutdown) => ", by the daemon's shutdown".to_owned(),
-        Some(HealedBy::Disconnect) => ", because its owner disconnected".to_owned(),
-    };
+    let by = record.healed_by.map(|by| format!(", {}", healer(by))).unwrap_or_default();
     let _ = writeln!(text, "  heal     {}{by}", or_none(record.heal.map(|heal| wall(heal.wall))));
     let after_heal = |ns: Option<u64>| {
         or_none(ns.map(|ns| match ns {

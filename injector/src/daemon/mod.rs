@@ -24,6 +24,7 @@ mod resolve;
 mod rules;
 mod samples;
 mod sockets;
+mod ssh_ports;
 mod start_error;
 mod state;
 mod strangers;
@@ -48,6 +49,7 @@ use config_file::{Prepared, Source};
 use event_loop::{EventLoop, Signals, drain};
 use log::Log;
 use ready::Ready;
+use ssh_ports::ssh_ports;
 use start_error::io;
 use state::State;
 
@@ -80,10 +82,12 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     fault::here("start/bound");
     descriptors::raise(config)?;
     let (alarm, alarms) = Alarm::channel();
+    // Before this process gives up rights.
+    let ssh_ports = ssh_ports();
     let bootstrap = Bootstrap::prepare(config, alarm)?;
     options.source.try_out();
     let (active, incoming) = ActiveConfig::start(prepared, &bootstrap).await?;
-    let mut state = State::new(active, options.log);
+    let mut state = State::new(active, options.log, ssh_ports);
     let life = Life {
         signals,
         socket,

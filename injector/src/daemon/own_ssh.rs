@@ -15,9 +15,7 @@ use super::state::State;
 use crate::netlink::facts::Stations;
 use crate::netlink::sockets::{self, TcpSocket};
 
-/// The port on which sshd listens.
-const SSH: u16 = 22;
-/// How long the kernel may take to list the sockets: without an answer nothing is refused.
+/// How long the kernel may take to list the sockets: without an answer the cut is refused.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl State {
@@ -32,7 +30,16 @@ impl State {
         if *allow_ssh || spares_tcp {
             return Ok(());
         }
-        let Sessions { sockets, stations } = Sessions::find().await;
+        let found = Sessions::find(self.ssh_ports.clone()).await;
+        let Sessions { sockets, stations } = found.map_err(|error| {
+            let detail = format!(
+                "nothing was cut: whether it would cut an SSH connection to this host is not known, since its connections could \
+                 not be listed: {error}"
+            );
+            Problem::new(Code::OwnSsh, detail).field("shape").remedy(
+                "try it again, or cut all the same by --allow-ssh (allow_ssh: true)",
+            )
+        })?;
         let found = sockets.iter().find_map(|socket| {
             let addresses = (socket.local.0, socket.remote.0);
             let ends = self.interfaces.ends_of(&self.config, addresses, &stations);
@@ -95,30 +102,21 @@ struct Sessions {
 }
 
 impl Sessions {
-    async fn find() -> Self {
+    /// Those to servers with these ports.
+    async fn find(ports: BTreeSet<u16>) -> std::io::Result<Self> {
         let (reply, found) = tokio::sync::oneshot::channel();
         // Beside the daemon's task: a host may have very many sockets and neighbours.
         let thread = std::thread::Builder::new().name("sockets".into());
-        let started = thread.spawn(move || drop(reply.send(Self::read())));
-        let found = match started {
-            Ok(_) => tokio::time::timeout(PATIENCE, found).await.ok().and_then(Result::ok),
-            Err(_) => None,
-        };
-        match found {
-            Some(Ok(found)) => found,
-            other => {
-                let error = other.and_then(Result::err);
-                tracing::warn!(?error, "SSH connections could not be looked for");
-                Self::default()
-            }
-        }
+        thread.spawn(move || drop(reply.send(Self::read(&ports))))?;
+        let late = |_| std::io::Error::other(format!("no answer within {} ms", PATIENCE.as_millis()));
+        tokio::time::timeout(PATIENCE, found).await.map_err(late)?.map_err(std::io::Error::other)?
     }
 
     /// Reads them on the calling thread, which waits.
-    fn read() -> std::io::Result<Self> {
+    fn read(ports: &BTreeSet<u16>) -> std::io::Result<Self> {
         let mut sockets = sockets::tcp()?;
         sockets.retain(|socket| {
-            socket.local.1 == SSH && !socket.remote.0.is_loopback() && socket.state == "established"
+            ports.contains(&socket.local.1) && !socket.remote.0.is_loopback() && socket.state == "established"
         });
         if sockets.is_empty() {
             return Ok(Self::default());
@@ -138,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_scope_has_a_connection_by_either_port() {
-        let has = |scope: &str| covers(&scope.parse().unwrap(), [40_000, SSH]);
+        let has = |scope: &str| covers(&scope.parse().unwrap(), [40_000, 22]);
         assert!(has("tcp") && has("tcp/22") && has("tcp/22:src") && has("tcp/30000-50000"));
         assert!(!has("udp") && !has("tcp/23") && !has("icmp"));
     }

@@ -1,6 +1,6 @@
 //! All state of the daemon, and what each command does to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub struct State {
     /// The last reload, if it left the config before in force.
     pub(super) refused_config: Option<RefusedConfig>,
     pub(super) kernel: Kernel,
+    /// The ports of this host's SSH servers, as of the start.
+    pub(super) ssh_ports: BTreeSet<u16>,
     pub(super) interfaces: Interfaces,
     pub(super) ledger: Ledger<Experiment>,
     /// The programs that give sockets of peers on this machine their owners.
@@ -108,7 +110,7 @@ pub struct Restarts {
 
 impl State {
     /// The state of a daemon that has attached and not yet served.
-    pub fn new(active: ActiveConfig, log: Log) -> Self {
+    pub fn new(active: ActiveConfig, log: Log, ssh_ports: BTreeSet<u16>) -> Self {
         let ActiveConfig { config, kernel, interfaces, local, rate, lease_watcher } = active;
         let endpoints = config.endpoints.len();
         let mut history = History::default();
@@ -135,6 +137,7 @@ impl State {
             hooks_watched: None,
             all_hooks_watched: MonoNs(0),
             log,
+            ssh_ports,
             shape_names: Arc::new(ShapeNames::of(&config)),
             resolving: 0,
             config,
@@ -149,7 +152,7 @@ impl State {
 
     /// Puts another config in force while nothing is open. What was before stays as history.
     pub(super) fn replace(&mut self, active: ActiveConfig) {
-        let mut new = Self::new(active, self.log.clone());
+        let mut new = Self::new(active, self.log.clone(), std::mem::take(&mut self.ssh_ports));
         new.config_number = self.config_number + 1;
         new.counted = self.counters().unwrap_or_else(|| std::mem::take(&mut self.counted));
         new.ledger = std::mem::take(&mut self.ledger).into_history();

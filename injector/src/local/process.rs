@@ -119,6 +119,8 @@ pub enum Kind {
     Tcp,
     /// UDP.
     Udp,
+    /// UDP-Lite.
+    UdpLite,
     /// Multipath TCP: the kernel's own sockets send and receive for it.
     Mptcp,
 }
@@ -197,7 +199,8 @@ fn held(fd: OwnedFd, inode: u64) -> io::Result<Option<SocketCopy>> {
     };
     let kind = match number::<libc::c_int>(&fd, libc::SO_PROTOCOL)? {
         libc::IPPROTO_TCP => Kind::Tcp,
-        libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE => Kind::Udp,
+        libc::IPPROTO_UDP => Kind::Udp,
+        libc::IPPROTO_UDPLITE => Kind::UdpLite,
         MPTCP => Kind::Mptcp,
         _ => return Ok(None),
     };

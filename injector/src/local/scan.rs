@@ -282,6 +282,7 @@ impl Scanner {
         let protocol = match held.kind {
             Kind::Tcp | Kind::Mptcp => libc::IPPROTO_TCP,
             Kind::Udp => libc::IPPROTO_UDP,
+            Kind::UdpLite => libc::IPPROTO_UDPLITE,
         };
         if held.at.1 != 0 {
             self.labels.note(space, protocol as u8, held.at, peer)?;

@@ -88,9 +88,9 @@ fn open_partitions(text: &mut String, partitions: &[OpenPartition]) {
 }
 
 fn toggles(text: &mut String, history: &History) {
-    let help = "Packets dropped since the start by all partitions, GSO segments counted each.";
+    let help = "Packets dropped since the start by each partition, summed: one that two partitions drop counts twice.";
     Family::new(text, "injector_dropped_packets_total", COUNTER, help).sample(&[], history.drops().packets);
-    let help = "Bytes dropped since the start by all partitions, as the hooks saw them.";
+    let help = "Bytes dropped since the start by each partition, summed, as the hooks saw them.";
     Family::new(text, "injector_dropped_bytes_total", COUNTER, help).sample(&[], history.drops().bytes);
 
     let help = "Partitions that took effect or were scheduled, by shape as asked.";
@@ -98,8 +98,9 @@ fn toggles(text: &mut String, history: &History) {
     for (shape, counted) in history.shapes.iter() {
         cuts.sample(&[("shape", shape)], counted.cuts);
     }
-    let mut heals =
-        Family::new(text, "injector_heals_total", COUNTER, "Partitions that were healed, by what healed.");
+    let help =
+        "Cuts that were ended, by what ended them; what was withdrawn before its start is not among them.";
+    let mut heals = Family::new(text, "injector_heals_total", COUNTER, help);
     for by in HEALERS.map(healer_word) {
         heals.sample(&[("by", by)], history.heals.get(by).copied().unwrap_or_default());
     }

@@ -51,7 +51,8 @@ impl Talker {
         self.report("listen", at);
     }
 
-    fn report(&mut self, command: &str, what: &str) {
+    /// Has it do what it answers with "ok".
+    pub fn report(&mut self, command: &str, what: &str) {
         assert_eq!(self.ask(command, what), "ok", "{command} {what}");
     }
 

@@ -169,6 +169,39 @@ fn link(record: &Value, src: &str, dst: &str) -> Value {
     links.iter().find(|link| link["src"] == src && link["dst"] == dst).unwrap().clone()
 }
 
+/// Its sockets can't be looked up as those of UDP can: the sender's own socket and the ports name both ends, of sockets from
+/// before the daemon and from after it.
+#[test]
+#[needs(root, example = "talker")]
+fn udp_lite_is_cut_as_udp_is() {
+    let lab = machine();
+    let [mut a, mut b, mut c] = talkers(&lab);
+    if a.ask("listen-lite", A) == "none" {
+        return injector_lab::skip("udp_lite_is_cut_as_udp_is", "this kernel has no UDP-Lite");
+    }
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    b.report("listen-lite", B);
+    let mut client = Talker::start(&lab, "m", &[]);
+    assert_eq!((a.ask("ask-lite", B), b.ask("ask-lite", A)), ("echo".into(), "echo".into()), "before");
+    daemon.cli("partition isolate a --scope proto/136 --name p --for 60s");
+    for (from, to) in [(&mut a, B), (&mut b, A), (&mut c, A)] {
+        assert_eq!(from.ask("ask-lite", to), "silent", "to {to}");
+        assert_eq!(from.ask("ask", to), "echo", "UDP is not in the scope");
+    }
+    assert_eq!(
+        (c.ask("ask-lite", B), client.ask("ask-lite", A)),
+        ("echo".into(), "echo".into()),
+        "innocents"
+    );
+    daemon.cli("heal p");
+    let record = record(&daemon, "p");
+    for (src, dst) in [("a", "b"), ("b", "a"), ("c", "a")] {
+        let link = link(&record, src, dst);
+        assert_eq!((&link["proved"], &link["in_force"]), (&true.into(), &"yes".into()), "{link}");
+    }
+    assert_eq!((a.ask("ask-lite", B), b.ask("ask-lite", A)), ("echo".into(), "echo".into()), "after");
+}
+
 /// One look-up names one socket, and a group may have many: the page on one machine says that they pass.
 #[test]
 #[needs(root, example = "talker")]

@@ -11,6 +11,7 @@ pub mod place;
 
 use std::fmt::Display;
 
+pub(super) use self::page::OPENING;
 use self::page::{Page, begin, end, section};
 use self::place::Records;
 use super::reservations::Reservations;

@@ -63,9 +63,13 @@ impl Page {
     }
 }
 
+/// How every page begins.
+pub(in crate::report) const OPENING: &str = "<!doctype html>";
+
 pub(super) fn begin(title: &str) -> Page {
     let mut page = Page(String::new());
-    page.markup("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">")
+    page.markup(OPENING)
+        .markup("<html lang=\"en\"><head><meta charset=\"utf-8\">")
         .markup("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")
         // Nothing may be fetched, also should a name ever get past the escaping.
         .markup("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">")
