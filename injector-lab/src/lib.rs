@@ -18,6 +18,7 @@
 //!
 //! A test declares what it needs with [`needs`], beside `#[test]`.
 
+mod attempt;
 mod builder;
 mod config;
 mod daemon;
@@ -34,6 +35,7 @@ mod subnet;
 mod tap;
 mod traffic;
 
+pub use attempt::attempt;
 pub use builder::LabBuilder;
 pub use config::AttachPoint;
 pub use daemon::{Cli, Daemon, Launch, NotStarted};

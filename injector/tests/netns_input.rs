@@ -10,8 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use injector_core::api::{PartitionState, Status};
-use injector_lab::needs;
-use injector_lab::skip;
+use injector_lab::{attempt, needs, skip};
 use live::daemon::{Daemon, isolate};
 use live::kernel::has_tcx;
 use live::lab::{AttachPoint, Lab};
@@ -92,6 +91,11 @@ fn bad_requests_change_nothing() {
     assert_eq!(unchanged(&daemon.status()), unchanged(&before));
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");
     assert_flows(&lab, &[Kind::Udp], "n2", "n3");
+    attempt(
+        "root",
+        "sends bad bodies, times, names, methods and paths while something is cut",
+        "each is refused with its code; the cut and all else stay as they were",
+    );
 }
 
 #[test]
@@ -175,6 +179,11 @@ fn a_second_daemon_on_the_socket_leaves_the_first_alone() {
     assert_eq!(unchanged(&daemon.status()), unchanged(&before));
     assert!(before.attachments.iter().all(|attachment| attachment.others.is_empty()), "{before:?}");
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+    attempt(
+        "root",
+        "starts a second daemon on the socket of the first",
+        "it is refused; the first one and its cut stay",
+    );
 }
 
 #[test]
@@ -202,4 +211,9 @@ fn others_may_not() {
         assert!(said.contains("sudo"), "{said}");
     }
     assert_eq!(unchanged(&daemon.status()), unchanged(&before));
+    attempt(
+        "`nobody`, with a copy of the program",
+        "asks for status, cuts, starts a daemon of its own",
+        "exit 77, and nothing changes",
+    );
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use injector_lab::needs;
+use injector_lab::{attempt, needs};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use support::{Daemon, Lab};
 use users::{A_THIRD, ANOTHER, MEMBER, ROOT, as_user, call, connect, hold_streams};
@@ -91,6 +91,16 @@ fn members_that_hold_all_they_can_keep_nobody_from_healing() {
     support::until("the places are free again", || {
         call(socket, MEMBER, "GET", "/v1/status").0.starts_with("HTTP/1.1 200").then_some(())
     });
+    attempt(
+        "a member of the group",
+        "opens event streams until it is refused",
+        "429 at its limit; the next member is answered",
+    );
+    attempt(
+        "two members",
+        "hold all streams that they may, and 24 requests whose heads never end",
+        "20 heals of root and of a third member are answered, also `heal --all`; so is a heal of their own once they let go",
+    );
 }
 
 #[test]
@@ -113,6 +123,11 @@ fn a_lock_on_the_sockets_directory_holds_up_no_start() {
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     let of_ours = left.iter().filter(|name| name.to_str().unwrap().contains("sock")).count();
     assert_eq!(of_ours, 0, "{left:?}");
+    attempt(
+        "any user of the host",
+        "locks the directory of the socket before the start",
+        "the daemon starts",
+    );
 }
 
 fn start(config: &Path, socket: &Path) -> Output {
@@ -156,4 +171,19 @@ fn a_way_to_the_socket_that_another_user_can_change_is_refused() {
     let output = start(&config, &ours.join("d.sock"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("d.sock.lock"), "{said}");
+    attempt(
+        "another user",
+        "owns a directory or a symbolic link on the way to the socket",
+        "the start is refused with the owner's uid, and nothing is made there",
+    );
+    attempt(
+        "anyone",
+        "may write to a directory on the way to the socket (mode 0777)",
+        "the start is refused with the mode",
+    );
+    attempt(
+        "another user",
+        "puts the socket's lock file there first",
+        "the start is refused with the file's name",
+    );
 }

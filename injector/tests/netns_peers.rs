@@ -10,16 +10,21 @@ mod support;
 #[path = "netns_soak/usage.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod usage;
+#[path = "support/users.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod users;
 
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use injector_lab::http::{self, Request};
-use injector_lab::needs;
+use injector_lab::{attempt, needs};
 use line::Line;
 use serde_json::Value;
 use support::{Daemon, Lab};
 use usage::{Usage, peak_kib};
+use users::{MEMBER, ROOT, call_with};
 
 /// As many as a host may have.
 const PEERS: usize = 1024;
@@ -101,6 +106,38 @@ fn very_many_peers_and_cuts_are_answered_soon_and_briefly() {
     assert!(one < 20 * 1024, "a view of {one} bytes");
     assert!(status < 400 * 1024, "a status of {status} bytes");
     assert!(list < 100 * 1024, "a list of {list} bytes");
+}
+
+/// Of cuts with 16,256 links each, as many as one user may have; root has room beside them.
+#[test]
+#[needs(root)]
+fn links_of_a_users_open_partitions_have_a_limit_that_is_named() {
+    const ISOLATED: usize = 8;
+    let lab = Lab::switched(2);
+    std::fs::set_permissions(lab.folder(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon =
+        Daemon::start(&lab, "d", &format!("socket: {{ group: nogroup, mode: \"0660\" }}\n{}", config(&lab)));
+    let put = |user, at: usize| {
+        call_with(daemon.socket(), user, "PUT", &format!("/v1/partitions/c{at}"), &cut(at, ISOLATED)).0
+    };
+    for at in 0..6 {
+        let answer = put(MEMBER, at);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{at}: {answer}");
+    }
+    let refusal = put(MEMBER, 6);
+    assert!(refusal.starts_with("HTTP/1.1 429") && refusal.contains("\"too-busy\""), "{refusal}");
+    assert!(
+        refusal.contains(
+            "16256 links, beside the 97536 of this user's open partitions: a user may have 100000 now"
+        ),
+        "{refusal}"
+    );
+    assert!(put(ROOT, 6).starts_with("HTTP/1.1 200"));
+    attempt(
+        "a member",
+        "cuts as many links of 1,024 peers as it can",
+        "429 beyond 100,000 links of open partitions; root cuts beside them",
+    );
 }
 
 /// An answer that is no JSON, and how long it took.

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use injector_lab::needs;
+use injector_lab::{attempt, needs};
 use support::{Daemon, Lab};
 use users::{A_THIRD, ANOTHER, MEMBER, ROOT, User, call, call_with, hold_streams, try_connect};
 
@@ -106,6 +106,13 @@ fn readers_read_and_change_nothing() {
     let (answer, _) = call(socket, ANOTHER, "DELETE", "/v1/partitions");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(lab.reaches_soon(1, 2));
+    attempt("a reader", "reads status, partitions, records, probes, events, metrics and the contract", "200");
+    attempt(
+        "a reader",
+        "heals, cuts, asks for a dry run, prepares, enables, probes, marks",
+        "403 `not-permitted`; the cut stays as it was, and no event comes of it",
+    );
+    attempt("a user in neither group", "connects to the socket", "permission denied by the kernel");
 }
 
 #[test]
@@ -150,6 +157,11 @@ fn readers_that_hold_all_they_can_keep_nobody_out() {
     support::until("the places are free again", || {
         call(socket, READER, "GET", "/v1/status").0.starts_with("HTTP/1.1 200").then_some(())
     });
+    attempt(
+        "seven readers",
+        "hold all streams that they may",
+        "429 for the next reader; root and a member cut and heal",
+    );
 }
 
 /// Cuts until it is refused; how many there are, and the refusal.
@@ -197,6 +209,12 @@ fn one_member_leaves_slots_to_others_and_all_leave_some_to_root() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(call(socket, A_THIRD, "DELETE", "/v1/partitions").0.starts_with("HTTP/1.1 200"));
     assert!(lab.reaches_soon(1, 2));
+    attempt(
+        "six members, one after the other",
+        "cut until they are refused",
+        "14, 7, 4, 2, 1 and 0 partitions; the last 4 of 32 are root's",
+    );
+    attempt("a member", "heals another member's partition", "200: members are operators");
 }
 
 #[test]
@@ -231,6 +249,11 @@ fn one_members_flood_of_commands_leaves_others_their_turns() {
     // A machine that is busy with other work is slow without the flood, too.
     let most = Duration::from_millis(100).max(undisturbed * 8);
     assert!(disturbed < most, "{disturbed:?}, before {undisturbed:?}");
+    attempt(
+        "a member",
+        "sends commands without a pause over 30 connections",
+        "the 99th percentile of others stays under 100 ms, or under eight times what it was before",
+    );
 }
 
 /// How long commands of others take, one after another.

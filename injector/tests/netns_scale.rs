@@ -146,7 +146,9 @@ fn a_daemon_on_very_many_interfaces_is_soon_ready_idle_and_quick() {
     let patience = number("INJECTOR_SCALE_PATIENCE", 6) as u32;
     assert!(ready < Duration::from_secs(5) * patience, "{table}");
     assert!(share < 0.01 * f64::from(patience), "{table}");
-    assert!(median < Duration::from_millis(10) * patience, "{table}");
+    // On a busy host a heal now and then waits for a processor.
+    let heal = if patience == 1 { worst } else { median };
+    assert!(heal < Duration::from_millis(10) * patience, "{table}");
     assert!(ended < Duration::from_secs(2) * patience, "{table}");
     assert!(resident < 64, "{table}");
     assert!(open < 400, "{table}");

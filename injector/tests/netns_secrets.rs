@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use injector_lab::Launch;
 use injector_lab::http::{self, Request};
-use injector_lab::needs;
+use injector_lab::{attempt, needs};
 use rustix::process::Signal;
 use support::{Daemon, Lab, until};
 
@@ -191,6 +191,16 @@ fn secrets_are_sent_and_shown_and_stored_nowhere() {
     // What is shown still distinguishes two stimuli.
     let campaign = std::fs::read_to_string(run.join("campaign.json")).unwrap();
     assert!(campaign.contains("authorization: …") && campaign.contains(" #"), "{campaign}");
+    attempt(
+        "who may read anything that the daemon shows or stores",
+        "looks for seven secrets of probes in status, events, metrics, the trace log, reports and the run directory",
+        "none is there; the run directory has mode 0700",
+    );
+    attempt(
+        "the command of an `exec` probe, as `nobody`",
+        "reads its environment",
+        "it has what the config names, and nothing else of root's",
+    );
 }
 
 #[test]
@@ -209,4 +219,9 @@ fn a_secret_that_is_not_there_stops_the_start_and_is_named() {
     let config = lab.folder().join("lab.yaml");
     let check = Command::new(env!("CARGO_BIN_EXE_injector")).args(["check", "--config"]).arg(config).output();
     assert!(check.unwrap().status.success());
+    attempt(
+        "root",
+        "starts the daemon without an environment variable or file that the config refers to",
+        "exit 64 with the name of each; `check` needs none of them",
+    );
 }

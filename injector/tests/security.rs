@@ -1,7 +1,8 @@
-//! Each promise of SECURITY.md names tests that are there. No privileges.
+//! Each promise of SECURITY.md names tests that are there, and the page of attempts is what the tests say. No privileges.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 /// Every Rust file below a directory, as one text: each behind a line with its name.
 fn sources(directory: &Path) -> String {
@@ -51,4 +52,53 @@ fn every_promise_names_a_test_that_is_there() {
         }
     }
     assert!(checked >= 15, "{checked} tests are named");
+}
+
+/// The Rust files below a directory, in the order of their names.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let below = paths.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
+    below.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+/// The rows of the page: who, what, the result, and the test, which makes the call only once its assertions have held.
+fn attempts(tests: &Path) -> String {
+    let mut rows = String::new();
+    for file in files(tests) {
+        let source = std::fs::read_to_string(&file).unwrap();
+        let (mut test, mut rest) = ("", source.as_str());
+        while let Some(at) = rest.find("\n    attempt(\n") {
+            let (before, call) = rest.split_at(at);
+            if let Some(at) = before.rfind("\nfn ") {
+                test = before[at + 4..].split('(').next().unwrap();
+            }
+            let words: Vec<&str> = call.split('"').skip(1).step_by(2).take(3).collect();
+            let program = file.strip_prefix(tests).unwrap().iter().next().unwrap().to_str().unwrap();
+            let program = program.trim_end_matches(".rs");
+            writeln!(rows, "| {} | `{program}`: `{test}` |", words.join(" | ")).unwrap();
+            rest = &call[1..];
+        }
+    }
+    rows
+}
+
+const HEAD: &str = "# What was tried, and what came of it\n
+Who may do what to a daemon, as the tests have tried it on real kernels: each line stands in the source of its test, behind the\n\
+assertions that show it. `INJECTOR_BLESS=1 cargo test -p injector --test security` writes this page anew. What each promise rests on is\n\
+in [SECURITY.md](../../SECURITY.md).\n
+| who | tries | result | test |\n|---|---|---|---|\n";
+
+#[test]
+fn the_page_of_attempts_is_what_the_tests_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let rows = attempts(&root.join("injector/tests"));
+    assert!(rows.lines().count() >= 20, "{rows}");
+    let (page, path) = (format!("{HEAD}{rows}"), root.join("docs/results/attempts.md"));
+    if std::env::var_os("INJECTOR_BLESS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == page, "docs/results/attempts.md is not what the tests say; write it by INJECTOR_BLESS=1");
 }

@@ -50,7 +50,7 @@ impl Soak {
             Self::Scale => Form {
                 program: "netns_scale",
                 test: "a_daemon_on_very_many_interfaces_is_soon_ready_idle_and_quick",
-                variables: &[("INJECTOR_SCALE", "1000")],
+                variables: &[("INJECTOR_SCALE", "1000"), ("INJECTOR_SCALE_PATIENCE", "1")],
             },
             Self::Cycles => Form {
                 program: "netns_soak",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::attachment::LinkCoverage;
-use super::partition::{Partition, named, shortened};
+use super::partition::{Covered, Partition, named, shortened};
 use super::request::Answer;
 use super::state::State;
 use crate::server::command::Requester;
@@ -103,8 +103,7 @@ impl State {
             now,
             Some(now),
         );
-        partition.experiment.coverage =
-            links.iter().zip(&found).map(|(link, found)| found.view(names, *link)).collect();
+        partition.experiment.coverage = Covered::all(&found);
         found
     }
 

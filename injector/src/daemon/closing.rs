@@ -17,7 +17,7 @@ use injector_core::clock::MonoNs;
 /// How many closed partitions are kept.
 const KEPT: usize = 1_000;
 /// How many links these may have in all; each takes some 300 bytes.
-const KEPT_LINKS: usize = 500_000;
+const KEPT_LINKS: usize = 200_000;
 /// The number of these that keep every probe,
 const KEPT_PROBES: usize = 20;
 /// and how many probes these may have in all; each takes some 100 bytes.

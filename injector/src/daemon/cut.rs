@@ -68,6 +68,7 @@ impl State {
         }
         let mut partition = self.draft(name, request, whose, resolution)?;
         self.keep_here(&mut partition)?;
+        self.within_link_limit(whose.by, partition.life.links.len())?;
         fault::here("apply/resolved");
         let coverage = self.assess_coverage(&mut partition).await;
         let unchecked = self.unchecked(&partition.experiment.request, &partition.life.links);

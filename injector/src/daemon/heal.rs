@@ -1,10 +1,15 @@
 //! The ends of partitions: by request, deadline, lease, disconnect, shutdown.
 
+use std::time::Duration;
+
 use super::request::Answer;
 use super::state::State;
 use crate::fault;
 use injector_core::api::{Code, Healed, HealedBy, PartitionState, Problem};
 use injector_core::ledger::{Changed, Effect, Lapsed, Life, Now};
+
+/// How long the end of the daemon may judge: service managers kill what does not end in time.
+const LAST_JUDGING: Duration = Duration::from_secs(1);
 
 impl State {
     pub(super) fn heal(&mut self, name: &str) -> Answer<Healed> {
@@ -54,13 +59,14 @@ impl State {
         self.carry_out(effects);
     }
 
-    /// Heals everything and closes every record.
+    /// Heals everything and closes the records; of very many links, those for which there is time.
     pub fn stop(&mut self) {
         self.stopping = true;
         // Their clients are answered that the daemon is stopping.
         self.held.clear();
         let effects = self.ledger.stop(&mut self.kernel, Now::read());
-        self.carry_out(effects);
+        self.carry_out_but_judging(effects);
+        self.judge_watched(LAST_JUDGING);
         self.answer_waiters();
     }
 }

@@ -231,9 +231,8 @@ impl State {
         }
     }
 
-    /// Judges the healed partitions, and closes those whose record is final: all of them, or, in turn, as many as fit into
-    /// a time, and one at least.
-    pub(super) fn judge_watched(&mut self, time: Option<Duration>) {
+    /// Judges the healed partitions in turn, as many as fit into a time and one at least, and closes those whose record is final.
+    pub(super) fn judge_watched(&mut self, time: Duration) {
         let begun = Instant::now();
         let watched = self.ledger.iter().filter(|partition| partition.life.state == PartitionState::Watched);
         let mut turns: Vec<u32> = watched.map(|partition| partition.life.generation).collect();
@@ -246,7 +245,7 @@ impl State {
                 finals.push((generation, record));
             }
             self.judged = generation;
-            if time.is_some_and(|time| begun.elapsed() >= time) {
+            if begun.elapsed() >= time {
                 break;
             }
         }

@@ -12,6 +12,7 @@ mod event_loop;
 mod evidence;
 mod heal;
 mod judge;
+mod link_limit;
 pub mod log;
 mod metrics;
 mod own_ssh;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use crate::daemon::attachment::CutLinks;
+use crate::daemon::attachment::{CutLinks, LinkCoverage};
 use crate::daemon::evidence::strangers::Strangers;
 use crate::daemon::evidence::witness::Witness;
 use crate::daemon::verify::check::Check;
@@ -51,7 +51,7 @@ pub struct Experiment {
     /// Required endpoints that were not healthy when it was cut, or asked for.
     pub not_healthy: Vec<String>,
     /// The coverage of its links when it was asked for, in their order.
-    pub coverage: Vec<LinkCoverageView>,
+    pub coverage: Vec<Covered>,
     /// The links that were not covered then and are left out on purpose.
     pub left_out: BTreeSet<Link>,
     /// The warnings that make its record doubtful.
@@ -72,6 +72,41 @@ pub struct Experiment {
     pub probes: Arc<Vec<ProbeView>>,
     /// The view of the partition in lists since its record was closed.
     pub listed: Option<Arc<PartitionView>>,
+}
+
+/// How far a link was covered when its partition was asked for. Links that say the same share the words: there may be very many.
+#[derive(Clone, Debug)]
+pub struct Covered {
+    state: CoverageState,
+    reason: Arc<str>,
+    remedy: Option<Arc<str>>,
+}
+
+impl Covered {
+    /// The coverage of links, in their order.
+    pub fn all(found: &[LinkCoverage]) -> Vec<Self> {
+        let mut words: HashSet<Arc<str>> = HashSet::new();
+        let mut shared = |text: &str| match words.get(text) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new: Arc<str> = text.into();
+                words.insert(Arc::clone(&new));
+                new
+            }
+        };
+        let covered = found.iter().map(|link| Self {
+            state: link.state,
+            reason: shared(&link.reason),
+            remedy: link.remedy.as_deref().map(&mut shared),
+        });
+        covered.collect()
+    }
+
+    fn view(&self, names: &PeerNames, link: Link) -> LinkCoverageView {
+        let NamedLink { src, dst } = named(names, link);
+        let (reason, remedy) = (Some(self.reason.to_string()), self.remedy.as_deref().map(str::to_owned));
+        LinkCoverageView { src, dst, state: self.state, reason, remedy }
+    }
 }
 
 /// A sum over a partition's links.
@@ -193,12 +228,14 @@ impl Experiment {
         links: Option<Vec<LinkCounters>>,
     ) -> PartitionView {
         let committed = life.state != PartitionState::Prepared;
-        let shown = self.coverage.iter().filter(|link| !committed || link.state != CoverageState::Covered);
-        let shown: Vec<&LinkCoverageView> = shown.collect();
+        let all = life.links.iter().zip(&self.coverage);
+        let shown = all.filter(|(_, covered)| !committed || covered.state != CoverageState::Covered);
+        let shown: Vec<(&Link, &Covered)> = shown.collect();
         let not_here = part(from, &self.not_here);
         PartitionView {
             links,
-            coverage: part(from, &shown).map(|part| part.iter().copied().cloned().collect()),
+            coverage: part(from, &shown)
+                .map(|part| part.iter().map(|(link, covered)| covered.view(names, **link)).collect()),
             not_here: not_here.map(|part| part.iter().map(|link| named(names, *link)).collect()),
             not_healthy: Some(self.not_healthy.clone()),
             ..self.summary(life, totals)

@@ -332,7 +332,7 @@ impl State {
             }
         }
         if is_to_be_judged {
-            self.judge_watched(None);
+            self.judge_watched(JUDGING);
         }
     }
 
@@ -473,7 +473,7 @@ impl State {
         self.carry_out_but_judging(effects);
         let max_for = self.config.max_for.0;
         self.withdraw_where(|life| now.mono.saturating_since(life.prepared_at) > max_for, HealedBy::Request);
-        self.judge_watched(Some(JUDGING));
+        self.judge_watched(JUDGING);
         self.answer_waiters();
         if !self.ledger.is_open() {
             self.samples.trim(std::iter::empty());

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use injector_lab::http::Request;
-use injector_lab::{CLIENT, http, needs};
+use injector_lab::{CLIENT, attempt, http, needs};
 
 use crate::live::daemon::{Daemon, isolate};
 use crate::live::lab::{AttachPoint, Lab};
@@ -61,6 +61,11 @@ fn metrics_alone_are_answered_by_tcp() {
     let large = raw(&fixture.lab, &format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(400_000)));
     assert!(large.starts_with("HTTP/1.1 431 ") && large.contains("head-too-large"), "{large}");
     assert_eq!(fixture.daemon.partition("p").healed, None, "nothing that came by TCP has healed it");
+    attempt(
+        "anyone who reaches the TCP address of the metrics",
+        "asks for other paths, by other methods",
+        "only `GET /metrics` is answered",
+    );
 }
 
 #[test]
@@ -88,6 +93,11 @@ fn readers_that_hold_all_connections_keep_no_heal_waiting() {
     injector_lab::until("closed connections make room", || {
         answered().starts_with("HTTP/1.1 200 ").then_some(())
     });
+    attempt(
+        "anyone who reaches the TCP address of the metrics",
+        "holds all of its connections",
+        "heals on the socket are answered",
+    );
 }
 
 /// However often metrics are read, the daemon's task is asked a few times a second, and heals at once.
@@ -178,4 +188,9 @@ fn metrics_by_tcp_are_off_by_default_and_doctor_tries_the_address() {
     let daemon = lab.within(CLIENT, || Daemon::start(&format!("{config}metrics: {{ listen: {LISTEN} }}\n")));
     assert!(run(LISTEN, &["doctor"]).contains("ok        metrics: a daemon answers at 127.0.0.1:9464"));
     drop(daemon);
+    attempt(
+        "anyone on the network",
+        "connects where metrics would be",
+        "nothing listens unless the config asks for it",
+    );
 }
