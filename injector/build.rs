@@ -43,9 +43,10 @@ fn remedy() -> String {
     format!(
         "In a checkout, this installs what is missing: cargo xtask setup\nAnywhere else, do this by hand:\n  \
          rustup toolchain install {} --profile minimal --component rust-src\n  \
-         cargo install bpf-linker --version {} --locked",
+         mkdir -p {bin} && curl -fsSL {} | tar --zstd -xf - -C {bin}",
         toolchain::NIGHTLY,
-        toolchain::BPF_LINKER_VERSION
+        toolchain::linker_release(),
+        bin = toolchain::installed_linker_dir().join("bin").display(),
     )
 }
 

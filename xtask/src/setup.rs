@@ -311,12 +311,8 @@ fn bpf_linker_release() -> Result<()> {
     let folder = toolchain::installed_linker_dir().join("bin");
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let archive = folder.join("bpf-linker.tar.zst");
-    let url = format!(
-        "https://github.com/aya-rs/bpf-linker/releases/download/v{BPF_LINKER_VERSION}/bpf-linker-{}-unknown-linux-musl.tar.zst",
-        std::env::consts::ARCH
-    );
     let mut curl = Command::new("curl");
-    curl.args(["-fsSL", "--connect-timeout", "10", "--max-time", "120", "-o"]).arg(&archive).arg(url);
+    curl.args(["-fsSL", "--connect-timeout", "10", "--max-time", "120", "-o"]).arg(&archive).arg(toolchain::linker_release());
     run_shown(&mut curl)?;
     run_shown(Command::new("tar").arg("--zstd").arg("-xf").arg(&archive).arg("-C").arg(&folder))?;
     // A release that does not run here must not pass for one that does.

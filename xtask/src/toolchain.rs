@@ -62,6 +62,14 @@ pub fn installed_linker_dir() -> PathBuf {
     cache_dir().join(format!("bpf-linker-{BPF_LINKER_VERSION}"))
 }
 
+/// Where its project publishes `bpf-linker` for this machine: one program, linked with its LLVM.
+pub fn linker_release() -> String {
+    format!(
+        "https://github.com/aya-rs/bpf-linker/releases/download/v{BPF_LINKER_VERSION}/bpf-linker-{}-unknown-linux-musl.tar.zst",
+        env::consts::ARCH
+    )
+}
+
 /// This project's folder in the user's cache.
 pub fn cache_dir() -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME")
