@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 import pytest
 from cluster import Cluster, until
-from conftest import script, start
+from conftest import BINARY, script, start
 
 from partition_injector import (
     Broken,
@@ -124,6 +124,42 @@ def test_who_ended_a_partition_early_is_said(inj: Injector, daemon: Lab) -> None
         with inj.partition(isolate=["n1"]) as p:
             raise ZeroDivisionError
     assert p.healed is not None
+
+
+def test_a_cut_that_ended_early_has_no_recovery(inj: Injector, daemon: Lab, cluster: Cluster) -> None:
+    other = daemon.injector()
+    p = inj.partition(isolate=["n1"])
+    other.heal(p.name)
+    for _ in range(2):
+        with pytest.raises(NotInForce, match="another client healed it"):
+            p.assert_recovers()
+    # Within a block, too, which then fails for this reason.
+    with pytest.raises(NotInForce, match="another client healed it"):
+        with inj.partition(isolate=["n1"]) as p:
+            other.heal(p.name)
+            p.assert_recovers()
+    # A heal of its own says how it ended, and the end of the block what that means.
+    with pytest.raises(NotInForce, match="another client healed it"):
+        with inj.partition(isolate=["n1"]) as p:
+            other.heal(p.name)
+            assert p.heal().healed_by == "request"
+    p = inj.partition(isolate=["n1"])
+    inj._owner.close()
+    until(lambda: p.view().healed is not None)
+    with pytest.raises(NotInForce, match="the connection that owned it broke"):
+        p.assert_recovers()
+    # The end of the config came before the one that was asked for.
+    config = cluster.config("max_for: 300ms\n", file="short.yaml")
+    with Lab(config, binary=BINARY) as lab, lab.injector() as short:
+        short.wait_healthy()
+        p = short.partition(isolate=["n1"])
+        until(lambda: p.view().healed is not None)
+        with pytest.raises(NotInForce, match="raise max_for"):
+            p.assert_recovers()
+        # What was given an end may end by it.
+        p = short.partition(isolate=["n1"], for_="200ms")
+        until(lambda: p.view().healed is not None)
+        assert p.finish().healed_by == "deadline"
 
 
 def test_a_name_that_another_took_over_is_left_alone(inj: Injector, daemon: Lab) -> None:

@@ -10,8 +10,8 @@ from typing import Callable
 from xml.etree import ElementTree
 
 import pytest
-from cluster import until
-from conftest import background
+from cluster import Cluster, until
+from conftest import BINARY, background
 
 from partition_injector import Injector, RecoveryRecord
 
@@ -116,6 +116,59 @@ def test_a_failing_test_shows_its_record_and_timeline(
     assert "test_other_reason-" in failure and "phases: silence" in failure and "partition timeline" in failure
     assert [each.attrib["value"] for each in other.iter("property") if each.attrib["name"] == "injector:1:outcome"] == ["not final"]
     assert "injector:1:heal_to_settled_ms" not in {each.attrib["name"] for each in other.iter("property")}
+
+
+def test_a_cut_that_ended_early_is_an_error_of_its_test(suite: pytest.Pytester, inj: Injector, live: Live) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+        from partition_injector import Injector, NotInForce
+
+        def test_nobody_asks(injector):
+            Injector().heal(injector.partition("asked-of-nobody", isolate=["n1"]).name)
+
+        def test_the_assertion_asks(injector):
+            Injector().heal(injector.partition(isolate=["n1"]).name)
+            injector.partition(isolate=["n2"], scopes=["udp/9"])
+            injector.assert_recovers()
+
+        def test_the_block_has_said_so(injector):
+            with pytest.raises(NotInForce):
+                with injector.partition(isolate=["n1"]) as p:
+                    Injector().heal(p.name)
+
+        @pytest.mark.parametrize("by_name", [True, False])
+        def test_its_own_heal_is_the_will_of_the_test(injector, by_name):
+            p = injector.partition(isolate=["n1"])
+            injector.heal(p.name) if by_name else injector.heal_all()
+
+        def test_fails_anyway(injector):
+            Injector().heal(injector.partition("fails-anyway", isolate=["n1"]).name)
+            assert 1 == 2
+        """
+    )
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=4, failed=2, errors=1)
+    result.stdout.re_match_lines_random([r"ERROR .*::test_nobody_asks.*", r"E .*assert 1 == 2"])
+    said = str(result.stdout)
+    for name in ("asked-of-nobody", "fails-anyway"):
+        assert re.search(f'"{name}" was not in force until this client healed it: another client healed it', said), said
+    assert live() == []
+
+
+def test_a_restart_of_the_daemon_is_an_error_of_its_test(suite: pytest.Pytester, cluster: Cluster) -> None:
+    config = cluster.config(file="restarted.yaml")
+    suite.makepyfile(
+        """
+        def test_restarts(lab, injector):
+            injector.partition(isolate=["n1"])
+            lab.stop()
+            lab.start()
+        """
+    )
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider", f"--injector-config={config}", f"--injector-binary={BINARY}")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.re_match_lines_random([r"E .*the daemon does not know it any more; it was restarted meanwhile"])
 
 
 def test_a_failing_test_can_wait_for_its_record(suite: pytest.Pytester, inj: Injector) -> None:

@@ -128,6 +128,6 @@ class NotHealthy(OutOfTime):
 
 
 class NotInForce(InjectorError):
-    """A partition was not in force until the end of its ``with`` block: what the block saw is no result."""
+    """A partition was not in force until this client healed it: what was seen under it is no result."""
 
     code = "not-in-force"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any, Collection, Generator, Optional, TypeVar, Union
 
 from . import calls
@@ -24,17 +25,27 @@ Flow = Generator[Union[Call[Any], float], Any, T]
 _POLL = 0.1
 
 
-def heal(name: str, generation: int) -> Flow[Healed]:
+@dataclass(frozen=True)
+class End:
+    """How a partition ended, as the flow that healed it has found it."""
+
+    healed: Healed
+    #: Whether it cut, or was still to cut, when its heal was asked for.
+    was_live: bool
+
+
+def heal(applied: PartitionView) -> Flow[End]:
     """Heals this very partition: a name that was healed may be in use again, by somebody else."""
+    name, generation = applied.name, applied.generation
     found: PartitionView = yield calls.partition(name)
     if found.generation == generation:
         healed: Healed = yield calls.heal(name)
-        return healed
+        return End(healed, found.state in ("active", "scheduled", "prepared"))
     record: RecoveryRecord = yield calls.recovery(name, generation, 0)
     if record.heal is None or record.healed_by is None:
         raise Problem(f'the end of "{name}" is not known any more', code="unknown-partition", status=404)
     stamp = record.heal
-    return Healed(stamp.begin_ns, stamp.end_ns, stamp.wall, name, generation, record.healed_by)
+    return End(Healed(stamp.begin_ns, stamp.end_ns, stamp.wall, name, generation, record.healed_by), was_live=False)
 
 
 _WHY = {
@@ -46,35 +57,43 @@ _WHY = {
 }
 
 
-def finish(name: str, generation: int, may_end_first: bool) -> Flow[Healed]:
-    """Heals it, and raises NotInForce unless it was in force until now, or until its own end if that may come first."""
+def _broken(name: str, why: str) -> NotInForce:
+    return NotInForce(f'"{name}" was not in force until this client healed it: {why}')
 
-    def broken(why: str) -> NotInForce:
-        return NotInForce(f'"{name}" was not in force until the end of its block: {why}')
 
+def forgotten(name: str, problem: Problem) -> NotInForce:
+    """What it means that the daemon refused a heal: it does not know what was cut before it was restarted. Raises any other
+    problem."""
+    if problem.code != "unknown-partition":
+        raise problem
+    return _broken(name, "the daemon does not know it any more; it was restarted meanwhile")
+
+
+def check(applied: PartitionView, end: End, may_end_first: bool) -> Flow[Optional[NotInForce]]:
+    """Why it was not in force until its heal, or until its own end if that may come first; None if it was."""
+    name, healed_by = applied.name, end.healed.healed_by
+    if healed_by == "request" and not end.was_live or healed_by not in ("request", "deadline"):
+        return _broken(name, _WHY[healed_by])
+    if healed_by == "deadline" and not may_end_first:
+        return _broken(name, _WHY["deadline"])
     try:
-        found: PartitionView = yield calls.partition(name)
+        record: RecoveryRecord = yield calls.recovery(name, applied.generation, 0)
     except Problem as problem:
         if problem.code != "unknown-partition":
             raise
-        raise broken("the daemon does not know it any more; it was restarted meanwhile") from problem
-    was_live = found.generation == generation and found.state in ("active", "scheduled", "prepared")
-    healed = yield from heal(name, generation)
-    if healed.healed_by == "request" and not was_live or healed.healed_by not in ("request", "deadline"):
-        raise broken(_WHY[healed.healed_by])
-    if healed.healed_by == "deadline" and not may_end_first:
-        raise broken(_WHY["deadline"])
-    record: RecoveryRecord = yield calls.recovery(name, generation, 0)
+        # This client healed it a while ago, and the daemon has dropped the record since.
+        return None
     for link in record.links:
         if link.in_force == "no":
-            raise broken(f"packets of {link} passed the cut, or could pass; `injector wait {name}` says how")
+            return _broken(name, f"packets of {link} passed the cut, or could pass; `injector wait {name}` says how")
     for link in record.links:
-        if link.in_force == "unknown" and found.request.get("strict"):
-            raise broken(
+        if link.in_force == "unknown" and applied.request.get("strict"):
+            return _broken(
+                name,
                 f"it is not known whether packets of {link} passed the cut, and strict counts that as no; "
-                f"`injector wait {name}` says why"
+                f"`injector wait {name}` says why",
             )
-    return healed
+    return None
 
 
 def recovery(name: str, generation: int, timeout_ns: Optional[int], may_wait: bool) -> Flow[RecoveryRecord]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Optional, TypeVar
 
+from .errors import NotInForce
+from .flows import End
 from .view import Healed, PartitionView
 
 H = TypeVar("H", bound="Handle")
@@ -17,7 +19,9 @@ class Handle:
         self._has_end = has_end
         #: Whether its own end may come before that of its block.
         self._may_end_first = has_end
-        self._healed: Optional[Healed] = None
+        self._end: Optional[End] = None
+        self._is_checked = False
+        self._broken: Optional[NotInForce] = None
         self._process = os.getpid()
         #: The daemon's answer when it was applied.
         self.applied = view
@@ -28,7 +32,12 @@ class Handle:
     @property
     def _ends_here(self) -> bool:
         """Whether the end of its block heals it: not in a child that was forked within the block."""
-        return self._healed is None and self._process == os.getpid()
+        return self._process == os.getpid()
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether this client has healed it, and knows whether it was in force until then."""
+        return self._is_checked
 
     def outlasting(self: H) -> H:
         """The same; its own end, too, must not come before that of its block."""
@@ -48,4 +57,4 @@ class Handle:
     @property
     def healed(self) -> Optional[Healed]:
         """How this client healed it; None before."""
-        return self._healed
+        return None if self._end is None else self._end.healed

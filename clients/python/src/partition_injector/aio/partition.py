@@ -9,7 +9,8 @@ from typing import Mapping, Optional, Type
 from .. import calls, flows
 from ..caller import AsyncCaller
 from ..duration import Duration, nanoseconds
-from ..errors import HealWarning, InjectorError, hides_frames
+from ..errors import HealWarning, InjectorError, Problem, hides_frames
+from ..flows import End
 from ..handle import Handle
 from ..record import RecoveryRecord
 from ..verdict import assert_recovered, check_question
@@ -36,10 +37,28 @@ class AsyncPartition(Handle):
 
     async def heal(self) -> Healed:
         """Heals it. Answers when and by what, also if it had ended before. A second call answers the same."""
-        if self._healed is None:
-            self._healed = await self._caller.run(flows.heal(self.name, self.generation))
+        return (await self._ended()).healed
+
+    async def _ended(self) -> End:
+        if self._end is None:
+            self._end = await self._caller.run(flows.heal(self.applied))
             self._caller.note_healed(self.generation)
-        return self._healed
+        return self._end
+
+    async def finish(self) -> Healed:
+        """Heals it, as the end of its block does: raises NotInForce unless it was in force until then, or until the
+        ``for_`` that it was given. A second call says the same."""
+        if not self._is_checked:
+            try:
+                end = await self._ended()
+            except Problem as problem:
+                self._broken = flows.forgotten(self.name, problem)
+            else:
+                self._broken = await self._caller.run(flows.check(self.applied, end, self._may_end_first))
+            self._is_checked = True
+        if self._broken is not None:
+            raise self._broken
+        return await self.heal()
 
     async def record(self) -> RecoveryRecord:
         """Its record as it is now; ``final`` says whether it still changes."""
@@ -48,7 +67,7 @@ class AsyncPartition(Handle):
     async def recovery(self, timeout: Optional[Duration] = None) -> RecoveryRecord:
         """Its final record. Waits as long as it takes; with a timeout, NotFinal is raised when it ends."""
         limit = None if timeout is None else nanoseconds(timeout)
-        may_wait = self._has_end or self._healed is not None
+        may_wait = self._has_end or self._end is not None
         return await self._caller.run(flows.recovery(self.name, self.generation, limit, may_wait))
 
     async def probes(self) -> list[ProbeView]:
@@ -60,7 +79,7 @@ class AsyncPartition(Handle):
     ) -> RecoveryRecord:
         """Heals it, waits for its record, and raises NotRecovered unless the required endpoints (or this one) settled
         within so long of its heal. Where partitions overlap, ask the one that is healed last."""
-        await self.heal()
+        await self.finish()
         check_question(await self.record(), within, endpoint)
         return assert_recovered(await self.recovery(), within, endpoint)
 
@@ -73,8 +92,7 @@ class AsyncPartition(Handle):
         if not self._ends_here:
             return
         if error is None:
-            self._healed = await self._caller.run(flows.finish(self.name, self.generation, self._may_end_first))
-            self._caller.note_healed(self.generation)
+            await self.finish()
             return
         try:
             await self.heal()

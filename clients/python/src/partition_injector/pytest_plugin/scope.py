@@ -18,6 +18,7 @@ from ..lab import Lab
 from ..partition import Partition
 from ..record import RecoveryRecord
 from ..record_errors import NotFinal, NotRecovered
+from ..view import Healed
 from .artifacts import write
 from .options import Options
 
@@ -37,6 +38,8 @@ class TestInjector(Injector):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.partitions_made: list[Partition] = []
+        #: The generations that the test healed by their name: it wanted their end.
+        self._healed_by_name: set[int] = set()
 
     def partition(self, name: Optional[str] = None, **cut: Unpack[Cut]) -> Partition:
         """As ``Injector.partition``; healed at the end of the test at the latest."""
@@ -50,6 +53,18 @@ class TestInjector(Injector):
         self.partitions_made.append(partition)
         return partition
 
+    def heal(self, name: str) -> Healed:
+        """As ``Injector.heal``."""
+        healed = super().heal(name)
+        self._healed_by_name.add(healed.generation)
+        return healed
+
+    def heal_all(self) -> list[Healed]:
+        """As ``Injector.heal_all``."""
+        healed = super().heal_all()
+        self._healed_by_name |= {each.generation for each in healed}
+        return healed
+
     def assert_recovers(self, within: Optional[Duration] = None, endpoint: Optional[str] = None) -> RecoveryRecord:
         """Heals all that this test cut, waits for the record of the partition that was healed last, and fails unless the
         required endpoints (or this one) settled within so long of its heal. The message shows phases and links."""
@@ -59,15 +74,14 @@ class TestInjector(Injector):
         return last_healed(self.partitions_made).assert_recovers(within, endpoint)
 
     def heal_mine(self) -> None:
-        """Heals all that this test cut, the newest first. Continues past what can't be healed, and raises then."""
+        """Heals all that this test cut, the newest first. Continues past what can't be healed, or was not in force until
+        then, and raises the first error at the end. What the end of a block has said already is not said again."""
         failure: Optional[InjectorError] = None
         for partition in reversed(self.partitions_made):
+            if partition.is_checked or partition.generation in self._healed_by_name:
+                continue
             try:
-                partition.heal()
-            except Problem as problem:
-                # A daemon that was restarted has nothing of it.
-                if problem.code != "unknown-partition":
-                    failure = failure or problem
+                partition.finish()
             except InjectorError as error:
                 failure = failure or error
         if failure is not None:
@@ -128,6 +142,10 @@ class Scope:
     def report(self, report: pytest.TestReport, error: Optional[BaseException]) -> None:
         """Adds the records and the timeline to the first report that says that the test failed. The message of
         NotRecovered has its record already."""
+        failure = self._heal()
+        if failure is not None:
+            # It may be why the test failed, and must not hide what the test says itself.
+            _add_section(report, "partition injector", str(failure))
         with _doubts():
             self._collect()
         if self._is_reported:
@@ -141,20 +159,30 @@ class Scope:
             _add_section(report, "partition timeline", timeline_text(self._events))
 
     def finish(self) -> None:
-        """Heals what is left, writes the artifacts, and closes the client, which heals whatever a call could not."""
+        """Heals what is left, writes the artifacts, and closes the client, which heals whatever a call could not. Raises
+        NotInForce for a partition that something else ended before, unless the test has failed anyway."""
         try:
-            self.injector.heal_mine()
+            failure = self._heal()
             with _doubts():
                 self._collect()
+            if failure is not None:
+                raise failure
         finally:
             self.injector.close()
 
+    def _heal(self) -> Optional[InjectorError]:
+        try:
+            self.injector.heal_mine()
+        except InjectorError as failure:
+            return failure
+        return None
+
     def _collect(self) -> None:
-        """Heals, then takes in the records and the events of this test; only once."""
+        """Takes in the records and the events of this test, which has healed its partitions; only once."""
         if self._records is not None or not self.injector.partitions_made:
             return
-        self.injector.heal_mine()
-        self._records = [self._record(partition) for partition in self.injector.partitions_made]
+        records = (self._record(partition) for partition in self.injector.partitions_made)
+        self._records = [record for record in records if record is not None]
         with self.injector.events(since=self._begin.id - 1, follow=False) as events:
             self._events = list(events)
         for place, record in enumerate(self._records, 1):
@@ -162,13 +190,18 @@ class Scope:
         if self._options.artifacts is not None:
             write(self._options.artifacts, self._item.nodeid, self._records, self._events)
 
-    def _record(self, partition: Partition) -> RecoveryRecord:
-        if seconds(self._options.record_wait) > 0:
-            try:
+    def _record(self, partition: Partition) -> Optional[RecoveryRecord]:
+        """None for what was cut before the daemon was restarted."""
+        try:
+            if seconds(self._options.record_wait) > 0:
                 return partition.recovery(self._options.record_wait)
-            except NotFinal as error:
-                return error.record
-        return partition.record()
+            return partition.record()
+        except NotFinal as error:
+            return error.record
+        except Problem as problem:
+            if problem.code != "unknown-partition":
+                raise
+            return None
 
 
 def _properties(place: int, record: RecoveryRecord) -> list[Tuple[str, object]]:
