@@ -10,8 +10,10 @@ import pytest
 from cluster import Cluster, until
 from conftest import script, start
 
-from partition_injector import CutEvent, HealEvent, Injector, NotFinal, NotInForce, NotRecovered, OutOfTime, Problem, Unreachable
+from partition_injector import calls
+from partition_injector import CutEvent, HealEvent, Injector, Misread, NotFinal, NotInForce, NotRecovered, OutOfTime, Problem, Unreachable
 from partition_injector.aio import AsyncInjector
+from partition_injector.calls import Call
 from partition_injector.lab import Lab
 
 T = TypeVar("T")
@@ -91,6 +93,22 @@ def test_a_cancelled_call_heals_nothing_else(daemon: Lab, inj: Injector) -> None
 
     run(daemon, job)
     until(lambda: not [view for view in inj.partitions() if view.state == "active"])
+
+
+def test_a_heal_that_fails_leaves_nothing_cut(daemon: Lab, inj: Injector, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise Misread("no")
+
+    async def job(twin: AsyncInjector) -> None:
+        with pytest.raises(Misread):
+            async with await twin.partition(isolate=["n1"]):
+                monkeypatch.setattr(calls, "partition", lambda *_: Call("GET", "/v1/status", fails))
+        # Another client asks; the loop of this one does nothing any more.
+        until(lambda: not [view for view in inj.partitions() if view.state == "active"])
+        monkeypatch.undo()
+        assert (await (await twin.partition(isolate=["n1"])).finish()).healed_by == "request"
+
+    run(daemon, job)
 
 
 async def _sleep_under(twin: AsyncInjector) -> None:

@@ -21,6 +21,7 @@ from partition_injector import (
     Injector,
     InjectorError,
     MarkEvent,
+    Misread,
     NotFinal,
     NotHealthy,
     NotInForce,
@@ -30,7 +31,10 @@ from partition_injector import (
     Problem,
     RecoveryUnknown,
     UsageError,
+    calls,
+    client,
 )
+from partition_injector.calls import Call
 from partition_injector.lab import Lab
 
 
@@ -160,6 +164,35 @@ def test_a_cut_that_ended_early_has_no_recovery(inj: Injector, daemon: Lab, clus
         p = short.partition(isolate=["n1"], for_="200ms")
         until(lambda: p.view().healed is not None)
         assert p.finish().healed_by == "deadline"
+
+
+def test_a_heal_that_fails_leaves_nothing_cut(
+    inj: Injector, daemon: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = daemon.injector()
+    names = lambda: [view.name for view in looking.partitions() if view.state == "active"]
+    # Of a process that has no descriptor left: a heal needs no other connection.
+    p = inj.partition(isolate=["n1"])
+    monkeypatch.setattr(client, "Line", lambda address: pytest.fail("another connection is opened"))
+    inj._spare = None
+    assert p.heal().healed_by == "request"
+    monkeypatch.undo()
+    # Each of its calls fails, before it is made or after it, and by Ctrl-C.
+    for error in (Misread("no"), KeyboardInterrupt()):
+        for failing in ("partition", "heal"):
+
+            def fails(*_: Any) -> Any:
+                raise error
+
+            with pytest.raises(type(error)):
+                with inj.partition(isolate=["n1"]):
+                    assert len(names()) == 1
+                    call = Call("GET", "/v1/status", fails) if failing == "partition" else None
+                    monkeypatch.setattr(calls, failing, (lambda *_: call) if call else fails)
+            until(lambda: names() == [])
+            monkeypatch.undo()
+    # The client can still be used.
+    assert inj.partition(isolate=["n1"]).finish().healed_by == "request"
 
 
 def test_a_name_that_another_took_over_is_left_alone(inj: Injector, daemon: Lab) -> None:

@@ -19,6 +19,9 @@ class Caller(Protocol):
     def run(self, flow: Flow[T]) -> T:
         """Carries out what takes several calls."""
 
+    def run_owned(self, flow: Flow[T]) -> T:
+        """The same over the connection that owns partitions. If it fails, that connection is closed, and they heal."""
+
     def note_healed(self, generation: int) -> None:
         """A partition of this client is healed."""
 
@@ -31,6 +34,9 @@ class AsyncCaller(Protocol):
 
     async def run(self, flow: Flow[T]) -> T:
         """Carries out what takes several calls."""
+
+    async def run_owned(self, flow: Flow[T]) -> T:
+        """The same over the connection that owns partitions. If it fails, that connection is closed, and they heal."""
 
     def note_healed(self, generation: int) -> None:
         """A partition of this client is healed."""

@@ -14,7 +14,7 @@ from . import calls, flows
 from .address import Address, address
 from .calls import Call
 from .duration import Duration, nanoseconds, seconds
-from .errors import InjectorError, VersionWarning, hides_frames
+from .errors import InjectorError, VersionWarning, hides_frames, is_forgotten
 from .event import Event
 from .events import Events
 from .flows import Flow
@@ -184,6 +184,19 @@ class Injector:
 
     def run(self, flow: Flow[T]) -> T:
         """Carries out what takes several calls."""
+        return self._run(flow, self.call)
+
+    def run_owned(self, flow: Flow[T]) -> T:
+        """Carries out a heal over the connection that owns partitions, so that it needs no other. Whatever keeps it from
+        that, also Ctrl-C, closes this connection: the daemon then heals what hangs on it."""
+        try:
+            return self._run(flow, self._call_owned)
+        except BaseException as error:
+            if not is_forgotten(error):
+                self._owner.close()
+            raise
+
+    def _run(self, flow: Flow[T], make: Callable[[Call[Any]], Any]) -> T:
         try:
             step = next(flow)
             while True:
@@ -192,7 +205,7 @@ class Injector:
                     step = flow.send(None)
                     continue
                 try:
-                    answer = self.call(step)
+                    answer = make(step)
                 except InjectorError as error:
                     step = flow.throw(error)
                 else:
@@ -204,6 +217,9 @@ class Injector:
     def call(self, call: Call[T]) -> T:
         """Makes one call."""
         return self._diagnosing(lambda: self._try(call))
+
+    def _call_owned(self, call: Call[T]) -> T:
+        return self._diagnosing(lambda: self._owner.call(call, self._try))
 
     def _diagnosing(self, job: Callable[[], T]) -> T:
         try:
@@ -280,6 +296,23 @@ class _Owner:
                     self._line = None
             self.live.add(view.generation)
             return view
+
+    def call(self, call: Call[T], otherwise: Callable[[Call[T]], T]) -> T:
+        """Makes a call that may be repeated; by ``otherwise`` if the connection is busy, or has ended."""
+        # A signal handler may heal while this thread cuts.
+        if not self._lock.acquire(blocking=False):
+            return otherwise(call)
+        try:
+            line = self._line
+            if line is not None and not line.stream.is_stale():
+                try:
+                    return line.call(call)
+                except Ended as ended:
+                    if not ended.untouched:
+                        raise ended.error from None
+        finally:
+            self._lock.release()
+        return otherwise(call)
 
     def close(self) -> None:
         # Also while a call holds it: the daemon heals what that one may still cut.

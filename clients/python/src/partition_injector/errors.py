@@ -65,6 +65,11 @@ class Problem(InjectorError):
         )
 
 
+def is_forgotten(error: BaseException) -> bool:
+    """Whether the daemon says that it knows no such partition, so that nothing of it is cut."""
+    return isinstance(error, Problem) and error.code == "unknown-partition"
+
+
 class UsageError(InjectorError, ValueError):
     """An argument is wrong, and the daemon was not asked."""
 

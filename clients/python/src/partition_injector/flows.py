@@ -9,7 +9,7 @@ from typing import Any, Collection, Generator, Optional, TypeVar, Union
 from . import calls
 from .calls import Call
 from .duration import words
-from .errors import NotHealthy, NotInForce, Problem, UsageError, hides_frames
+from .errors import NotHealthy, NotInForce, Problem, UsageError, hides_frames, is_forgotten
 from .record import RecoveryRecord
 from .record_errors import NotFinal
 from .view import EndpointView, Healed, PartitionView, Status
@@ -64,7 +64,7 @@ def _broken(name: str, why: str) -> NotInForce:
 def forgotten(name: str, problem: Problem) -> NotInForce:
     """What it means that the daemon refused a heal: it does not know what was cut before it was restarted. Raises any other
     problem."""
-    if problem.code != "unknown-partition":
+    if not is_forgotten(problem):
         raise problem
     return _broken(name, "the daemon does not know it any more; it was restarted meanwhile")
 
@@ -79,7 +79,7 @@ def check(applied: PartitionView, end: End, may_end_first: bool) -> Flow[Optiona
     try:
         record: RecoveryRecord = yield calls.recovery(name, applied.generation, 0)
     except Problem as problem:
-        if problem.code != "unknown-partition":
+        if not is_forgotten(problem):
             raise
         # This client healed it a while ago, and the daemon has dropped the record since.
         return None

@@ -35,6 +35,11 @@ class Handle:
         return self._process == os.getpid()
 
     @property
+    def _is_owned(self) -> bool:
+        """Whether it hangs on its client's connection: not on that of a forked child."""
+        return self.applied.request.get("owner") == "connection" and self._process == os.getpid()
+
+    @property
     def is_checked(self) -> bool:
         """Whether this client has healed it, and knows whether it was in force until then."""
         return self._is_checked

@@ -42,7 +42,8 @@ class Partition(Handle):
 
     def _ended(self) -> End:
         if self._end is None:
-            self._end = self._caller.run(flows.heal(self.applied))
+            flow = flows.heal(self.applied)
+            self._end = self._caller.run_owned(flow) if self._is_owned else self._caller.run(flow)
             self._caller.note_healed(self.generation)
         return self._end
 

@@ -26,7 +26,7 @@ from ..address import Address, address
 from ..calls import Call
 from ..client import NAME_VARIABLE
 from ..duration import Duration, nanoseconds, seconds
-from ..errors import InjectorError, VersionWarning, hides_frames
+from ..errors import InjectorError, VersionWarning, hides_frames, is_forgotten
 from ..event import Event
 from ..flows import Flow
 from ..line import Ended, lost_owner
@@ -187,6 +187,19 @@ class AsyncInjector:
 
     async def run(self, flow: Flow[T]) -> T:
         """Carries out what takes several calls."""
+        return await self._run(flow, self.call)
+
+    async def run_owned(self, flow: Flow[T]) -> T:
+        """Carries out a heal over the connection that owns partitions, so that it needs no other. Whatever keeps it from
+        that, also a cancellation, closes this connection: the daemon then heals what hangs on it."""
+        try:
+            return await self._run(flow, self._call_owned)
+        except BaseException as error:
+            if not is_forgotten(error):
+                self._owner.close()
+            raise
+
+    async def _run(self, flow: Flow[T], make: Callable[[Call[Any]], Awaitable[Any]]) -> T:
         try:
             step = next(flow)
             while True:
@@ -195,7 +208,7 @@ class AsyncInjector:
                     step = flow.send(None)
                     continue
                 try:
-                    answer = await self.call(step)
+                    answer = await make(step)
                 except InjectorError as error:
                     step = flow.throw(error)
                 else:
@@ -207,6 +220,9 @@ class AsyncInjector:
     async def call(self, call: Call[T]) -> T:
         """Makes one call."""
         return await self._diagnosing(lambda: self._try(call))
+
+    async def _call_owned(self, call: Call[T]) -> T:
+        return await self._diagnosing(lambda: self._owner.call(call, self._try))
 
     async def _diagnosing(self, job: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -261,6 +277,19 @@ class _Owner:
         self._line: Optional[AsyncLine] = None
         #: The generations that hang on it, and are not known to be healed.
         self.live: set[int] = set()
+
+    async def call(self, call: Call[T], otherwise: Callable[[Call[T]], Awaitable[T]]) -> T:
+        """Makes a call that may be repeated; by ``otherwise`` if the connection is busy, or has ended."""
+        line = self._line
+        if line is None or line.is_stale or self._lock is None or self._lock.locked():
+            return await otherwise(call)
+        async with self._lock:
+            try:
+                return await line.call(call)
+            except Ended as ended:
+                if not ended.untouched:
+                    raise ended.error from None
+        return await otherwise(call)
 
     async def apply(self, call: Call[PartitionView]) -> PartitionView:
         # Before Python 3.10 a lock belongs to the loop that runs when it is made.

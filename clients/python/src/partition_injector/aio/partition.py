@@ -41,7 +41,8 @@ class AsyncPartition(Handle):
 
     async def _ended(self) -> End:
         if self._end is None:
-            self._end = await self._caller.run(flows.heal(self.applied))
+            flow = flows.heal(self.applied)
+            self._end = await (self._caller.run_owned(flow) if self._is_owned else self._caller.run(flow))
             self._caller.note_healed(self.generation)
         return self._end
 
