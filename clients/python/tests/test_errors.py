@@ -212,6 +212,27 @@ def test_a_daemon_that_was_started_anew(cluster: Cluster) -> None:
         with pytest.raises(Broken, match="has ended the connection that owned this client's partitions"):
             inj.partition(isolate=["n1"])
         assert inj.partition(isolate=["n1"]).heal().healed_by == "request"
+        # A new daemon counts generations from 1 on again; what another client cut is not ours, and stays.
+        inj.close()
+        for count, name_is_taken_over in ((1, False), (2, True)):
+            daemon.terminate()
+            daemon.wait(20)
+            daemon = serve()
+            mine = inj.partition("mine", isolate=["n1"], owner="none")
+            assert mine.generation == 1
+            daemon.terminate()
+            daemon.wait(20)
+            daemon = serve()
+            with Injector(sock) as other:
+                theirs = [other.partition("mine", isolate=["n1"])]
+                if name_is_taken_over:
+                    theirs[0].heal()
+                    theirs.append(other.partition("mine", isolate=["n1"]))
+                assert theirs[-1].generation == count
+                with pytest.raises(injector.NotInForce, match="the daemon does not know it any more; it was restarted"):
+                    with mine:
+                        pass
+                assert theirs[-1].view().state == "active"
     finally:
         daemon.terminate()
         daemon.wait(20)

@@ -37,15 +37,30 @@ class End:
 def heal(applied: PartitionView) -> Flow[End]:
     """Heals this very partition: a name that was healed may be in use again, by somebody else."""
     name, generation = applied.name, applied.generation
+    gone = Problem(f'the end of "{name}" is not known any more', code="unknown-partition", status=404)
     found: PartitionView = yield calls.partition(name)
+    # A daemon counts generations from its start on: a lower one, or the same one of another request, is a new daemon's.
+    if found.generation < generation or found.generation == generation and not _is_same_request(found, applied):
+        raise gone
     if found.generation == generation:
         healed: Healed = yield calls.heal(name)
         return End(healed, found.state in ("active", "scheduled", "prepared"))
     record: RecoveryRecord = yield calls.recovery(name, generation, 0)
-    if record.heal is None or record.healed_by is None:
-        raise Problem(f'the end of "{name}" is not known any more', code="unknown-partition", status=404)
+    if record.heal is None or record.healed_by is None or not _is_same_cut(record, applied):
+        raise gone
     stamp = record.heal
     return End(Healed(stamp.begin_ns, stamp.end_ns, stamp.wall, name, generation, record.healed_by), was_live=False)
+
+
+def _is_same_request(found: PartitionView, applied: PartitionView) -> bool:
+    return bool(found.request.get("request_id") == applied.request.get("request_id"))
+
+
+def _is_same_cut(record: RecoveryRecord, applied: PartitionView) -> bool:
+    """A record has no request; two cuts do not begin at one instant."""
+    if applied.state != "active" or applied.effective is None:
+        return True
+    return record.cut is not None and record.cut.begin_ns == applied.effective.begin_ns
 
 
 _WHY = {
