@@ -270,6 +270,29 @@ def test_the_marker_cuts_for_the_call_alone(suite: pytest.Pytester, inj: Injecto
     assert [line for line in str(result.stdout).splitlines() if line.startswith(">")] == [">       assert 1 == 2"]
 
 
+def test_a_marker_without_the_fixture_of_the_plugin_is_an_error(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def injector():
+            return "of the suite"
+
+        @pytest.mark.partition(isolate=["n1"])
+        def test_marked():
+            print("the test was called")
+
+        def test_unmarked(injector):
+            assert injector == "of the suite"
+        """
+    )
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.re_match_lines_random([r"E .*the marker `partition` needs the plugin's fixture `injector`.*; rename the suite's fixture"])
+    result.stdout.no_fnmatch_line("the test was called")
+
+
 def test_the_partition_that_was_healed_last_is_judged(suite: pytest.Pytester, inj: Injector) -> None:
     suite.makepyfile(
         """

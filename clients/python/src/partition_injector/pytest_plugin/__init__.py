@@ -12,7 +12,7 @@ from typing import Generator, Iterator, NoReturn, Optional
 
 import pytest
 
-from ..errors import InjectorError, Missing, NotPermitted, Unreachable, hides_frames
+from ..errors import InjectorError, Missing, NotPermitted, Unreachable, UsageError, hides_frames
 from ..lab import Lab
 from .marked import Marked
 from .options import Options, add_options
@@ -112,8 +112,14 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """The partitions of markers begin after all fixtures, and end with the test's call."""
     marks = list(item.iter_markers("partition"))
     scope = item.stash.get(_SCOPE, None)
-    if not marks or scope is None:
+    if not marks:
         return (yield)
+    if scope is None:
+        # Another fixture has its name, and the test would run uncut.
+        raise UsageError(
+            "the marker `partition` needs the plugin's fixture `injector`, and the suite has one of its own with this name",
+            remedy="rename the suite's fixture",
+        )
     marked = Marked(scope.injector, marks)
     with marked:
         result = yield
