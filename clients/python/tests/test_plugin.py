@@ -293,6 +293,58 @@ def test_a_marker_without_the_fixture_of_the_plugin_is_an_error(suite: pytest.Py
     result.stdout.no_fnmatch_line("the test was called")
 
 
+@pytest.mark.parametrize("warnings", ["default", "error"])
+def test_records_that_can_not_be_kept_do_not_end_the_run(suite: pytest.Pytester, inj: Injector, warnings: str) -> None:
+    suite.makepyfile(
+        """
+        def test_fails(injector):
+            injector.partition(isolate=["n1"])
+            assert 1 == 2
+
+        def test_without_a_cut(injector):
+            pass
+        """
+    )
+    (suite.path / "kept").write_text("a file is no directory")
+    options = ["-p", "no:cacheprovider", "-W", warnings, "--injector-artifacts=kept"]
+    result = suite.runpytest_subprocess(*options)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.re_match_lines_random([r"E .*assert 1 == 2", r"the test's records can't be obtained, or not be kept: .*kept.*"])
+    # The records themselves are there to be shown.
+    result.stdout.re_match_lines_random([r"-+ partition test_fails-.*", r"-+ partition timeline -+"])
+
+
+@pytest.mark.parametrize("warnings", ["default", "error"])
+def test_a_daemon_that_is_gone_does_not_end_the_run(suite: pytest.Pytester, cluster: Cluster, warnings: str) -> None:
+    config = cluster.config(file="gone.yaml")
+    suite.makepyfile(
+        """
+        def test_stops_it(lab, injector):
+            injector.partition(isolate=["n1"])
+            lab.stop()
+            assert 1 == 2
+
+        def test_next():
+            pass
+        """
+    )
+    options = ["-p", "no:cacheprovider", "-W", warnings, f"--injector-config={config}", f"--injector-binary={BINARY}"]
+    result = suite.runpytest_subprocess(*options)
+    # It can't be healed at the end of the test either, by a call.
+    result.assert_outcomes(passed=1, failed=1, errors=1)
+    result.stdout.re_match_lines_random([r"E .*assert 1 == 2", r"the daemon at .* can't be reached.*"])
+
+
+def test_records_are_kept_in_utf_8(suite: pytest.Pytester, inj: Injector, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LC_ALL", "C"), ("PYTHONUTF8", "0"), ("PYTHONCOERCECLOCALE", "0")):
+        monkeypatch.setenv(name, value)
+    suite.makepyfile("def test_cut(injector):\n    injector.mark('\\u2192')\n    injector.partition(isolate=['n1'])\n")
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", "--injector-artifacts=kept")
+    result.assert_outcomes(passed=1)
+    (timeline,) = (suite.path / "kept").glob("*/timeline.jsonl")
+    assert "\u2192" in timeline.read_text("utf-8")
+
+
 def test_the_partition_that_was_healed_last_is_judged(suite: pytest.Pytester, inj: Injector) -> None:
     suite.makepyfile(
         """

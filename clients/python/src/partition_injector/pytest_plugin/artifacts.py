@@ -20,7 +20,9 @@ def write(folder: pathlib.Path, test: str, records: Iterable[RecoveryRecord], ev
     place = folder / (f"{name}-{worker}" if worker else name)
     place.mkdir(parents=True, exist_ok=True)
     for record in records:
-        (place / f"record-{record.name}.json").write_text(json.dumps(record.raw, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(record.raw, indent=2, ensure_ascii=False) + "\n"
+        # The locale of a CI job may be one of ASCII.
+        (place / f"record-{record.name}.json").write_text(text, encoding="utf-8")
     lines = (json.dumps(event.raw, ensure_ascii=False) + "\n" for event in events)
-    (place / "timeline.jsonl").write_text("".join(lines))
+    (place / "timeline.jsonl").write_text("".join(lines), encoding="utf-8")
     return place

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import warnings
-from typing import TYPE_CHECKING, Any, Iterator, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple, Union
 
 import pytest
 
@@ -76,13 +75,13 @@ class TestInjector(Injector):
     def heal_mine(self) -> None:
         """Heals all that this test cut, the newest first. Continues past what can't be healed, or was not in force until
         then, and raises the first error at the end. What the end of a block has said already is not said again."""
-        failure: Optional[InjectorError] = None
+        failure: Union[InjectorError, OSError, None] = None
         for partition in reversed(self.partitions_made):
             if partition.is_checked or partition.generation in self._healed_by_name:
                 continue
             try:
                 partition.finish()
-            except InjectorError as error:
+            except (InjectorError, OSError) as error:
                 failure = failure or error
         if failure is not None:
             raise failure
@@ -142,12 +141,11 @@ class Scope:
     def report(self, report: pytest.TestReport, error: Optional[BaseException]) -> None:
         """Adds the records and the timeline to the first report that says that the test failed. The message of
         NotRecovered has its record already."""
-        failure = self._heal()
-        if failure is not None:
-            # It may be why the test failed, and must not hide what the test says itself.
-            _add_section(report, "partition injector", str(failure))
-        with _doubts():
-            self._collect()
+        # What is wrong here may be why the test failed, and must not hide what the test says itself. A warning could be an
+        # error, and pytest ends a run whose reports raise one.
+        for doubt in (self._heal(), self._collect()):
+            if doubt is not None:
+                _add_section(report, "partition injector", str(doubt))
         if self._is_reported:
             return
         self._is_reported = True
@@ -163,24 +161,33 @@ class Scope:
         NotInForce for a partition that something else ended before, unless the test has failed anyway."""
         try:
             failure = self._heal()
-            with _doubts():
-                self._collect()
+            doubt = self._collect()
             if failure is not None:
                 raise failure
+            if doubt is not None:
+                warnings.warn(doubt, HealWarning)
         finally:
             self.injector.close()
 
-    def _heal(self) -> Optional[InjectorError]:
+    def _heal(self) -> Union[InjectorError, OSError, None]:
         try:
             self.injector.heal_mine()
-        except InjectorError as failure:
+        except (InjectorError, OSError) as failure:
             return failure
         return None
 
-    def _collect(self) -> None:
-        """Takes in the records and the events of this test, which has healed its partitions; only once."""
+    def _collect(self) -> Optional[str]:
+        """Takes in the records and the events of this test, which has healed its partitions; only once. Answers what kept it
+        from that, which is no failure of the test."""
         if self._records is not None or not self.injector.partitions_made:
-            return
+            return None
+        try:
+            self._take()
+        except (InjectorError, OSError, ValueError) as error:
+            return f"the test's records can't be obtained, or not be kept: {error}"
+        return None
+
+    def _take(self) -> None:
         records = (self._record(partition) for partition in self.injector.partitions_made)
         self._records = [record for record in records if record is not None]
         with self.injector.events(since=self._begin.id - 1, follow=False) as events:
@@ -221,12 +228,3 @@ def _add_section(report: pytest.TestReport, title: str, text: str) -> None:
         add(title, text)
     else:
         report.sections.append((title, text))
-
-
-@contextlib.contextmanager
-def _doubts() -> Iterator[None]:
-    """What keeps a test from being shown is no failure of the test."""
-    try:
-        yield
-    except InjectorError as error:
-        warnings.warn(f"the test's records can't be obtained: {error}", HealWarning, stacklevel=3)
