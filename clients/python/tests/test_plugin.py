@@ -187,6 +187,42 @@ def test_a_failing_test_can_wait_for_its_record(suite: pytest.Pytester, inj: Inj
     result.stdout.re_match_lines([r"test_other_reason-.*: recovered: settled"])
 
 
+def test_only_a_failing_test_waits_and_once_for_all_its_records(suite: pytest.Pytester, inj: Injector) -> None:
+    suite.makeconftest(
+        """
+        from partition_injector import Partition
+
+        of = Partition.recovery
+
+        def recovery(self, timeout=None):
+            print(f"WAITS {self.name} {timeout:.9f}")
+            return of(self, timeout)
+
+        Partition.recovery = recovery
+        """
+    )
+    suite.makepyfile(
+        """
+        def test_passes(injector):
+            injector.partition("passes", isolate=["n1"])
+
+        def test_fails(injector):
+            injector.partition("first", links=[("n1", "n2")], scopes=["udp/9"])
+            injector.partition("second", links=[("n2", "n3")], scopes=["udp/9"])
+            assert 1 == 2
+        """
+    )
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider", "-s", "--injector-record-wait=700ms")
+    result.assert_outcomes(passed=1, failed=1)
+    waits = {name: float(time) for name, time in re.findall(r"WAITS (\w+) ([\d.]+)", str(result.stdout))}
+    assert waits["passes"] == 0 and 0.5 < waits["first"] <= 0.7
+    assert waits["second"] < waits["first"]
+    # What is no length of time is said before any test.
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider", "--injector-record-wait=7")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.re_match_lines([r"ERROR: injector_record_wait: '7' is no length of time; write a number and a unit.*"])
+
+
 def test_the_marker_cuts_for_the_call_alone(suite: pytest.Pytester, inj: Injector) -> None:
     suite.makepyfile(
         """

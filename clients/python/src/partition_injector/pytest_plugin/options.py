@@ -8,6 +8,9 @@ from typing import Any, Optional
 
 import pytest
 
+from ..duration import seconds
+from ..errors import UsageError
+
 _SETTINGS = {
     "socket": "the daemon's socket (default: INJECTOR_SOCKET, or the usual one)",
     "host": "ssh://user@host of a daemon elsewhere",
@@ -15,7 +18,7 @@ _SETTINGS = {
     "binary": "the program `injector` (default: INJECTOR_BINARY, or the one in PATH)",
     "artifacts": "a directory for the records and timelines of tests that cut",
     "missing": "what a test does without a daemon, rights or peers: fail (default) or skip",
-    "record-wait": "how long a failing test waits for its record to become final (default: 0s)",
+    "record-wait": "how long a failing test waits for its records to become final, in all (default: 0s)",
 }
 
 
@@ -40,7 +43,8 @@ class Options:
         self.config = self._path("config")
         self.binary = self._text("binary") or os.environ.get("INJECTOR_BINARY") or "injector"
         self.artifacts = self._path("artifacts")
-        self.record_wait = self._text("record_wait") or "0s"
+        #: In seconds.
+        self.record_wait = self._seconds("record_wait")
         self.peers: list[str] = list(config.getini("injector_peers"))
         missing = self._text("missing") or "fail"
         if missing not in ("fail", "skip"):
@@ -61,6 +65,12 @@ class Options:
     def _text(self, name: str) -> Optional[str]:
         value = self._config.getoption(f"injector_{name}") or self._config.getini(f"injector_{name}")
         return str(value) if value else None
+
+    def _seconds(self, name: str) -> float:
+        try:
+            return seconds(self._text(name) or 0)
+        except UsageError as error:
+            raise pytest.UsageError(f"injector_{name}: {error}") from None
 
     def _path(self, name: str) -> Optional[pathlib.Path]:
         given = self._config.getoption(f"injector_{name}")

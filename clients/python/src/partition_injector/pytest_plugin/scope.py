@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple, Union
 
@@ -10,7 +11,7 @@ import pytest
 
 from ..client import Injector
 from ..describe import timeline_text
-from ..duration import Duration, seconds
+from ..duration import Duration
 from ..errors import HealWarning, InjectorError, Missing, Problem, UsageError, hides_frames
 from ..event import Event
 from ..lab import Lab
@@ -143,7 +144,7 @@ class Scope:
         NotRecovered has its record already."""
         # What is wrong here may be why the test failed, and must not hide what the test says itself. A warning could be an
         # error, and pytest ends a run whose reports raise one.
-        for doubt in (self._heal(), self._collect()):
+        for doubt in (self._heal(), self._collect(self._options.record_wait)):
             if doubt is not None:
                 _add_section(report, "partition injector", str(doubt))
         if self._is_reported:
@@ -161,7 +162,8 @@ class Scope:
         NotInForce for a partition that something else ended before, unless the test has failed anyway."""
         try:
             failure = self._heal()
-            doubt = self._collect()
+            # A test that passed waits for nothing.
+            doubt = self._collect(0)
             if failure is not None:
                 raise failure
             if doubt is not None:
@@ -176,19 +178,19 @@ class Scope:
             return failure
         return None
 
-    def _collect(self) -> Optional[str]:
-        """Takes in the records and the events of this test, which has healed its partitions; only once. Answers what kept it
-        from that, which is no failure of the test."""
+    def _collect(self, wait: float) -> Optional[str]:
+        """Takes in the records and the events of this test, which has healed its partitions; only once. Waits for so many
+        seconds at most, in all, until the records are final. Answers what kept it from that, which is no failure of the test."""
         if self._records is not None or not self.injector.partitions_made:
             return None
         try:
-            self._take()
+            self._take(time.monotonic() + wait)
         except (InjectorError, OSError, ValueError) as error:
             return f"the test's records can't be obtained, or not be kept: {error}"
         return None
 
-    def _take(self) -> None:
-        records = (self._record(partition) for partition in self.injector.partitions_made)
+    def _take(self, end: float) -> None:
+        records = (self._record(partition, end) for partition in self.injector.partitions_made)
         self._records = [record for record in records if record is not None]
         with self.injector.events(since=self._begin.id - 1, follow=False) as events:
             self._events = list(events)
@@ -197,12 +199,10 @@ class Scope:
         if self._options.artifacts is not None:
             write(self._options.artifacts, self._item.nodeid, self._records, self._events)
 
-    def _record(self, partition: Partition) -> Optional[RecoveryRecord]:
+    def _record(self, partition: Partition, end: float) -> Optional[RecoveryRecord]:
         """None for what was cut before the daemon was restarted."""
         try:
-            if seconds(self._options.record_wait) > 0:
-                return partition.recovery(self._options.record_wait)
-            return partition.record()
+            return partition.recovery(max(0, end - time.monotonic()))
         except NotFinal as error:
             return error.record
         except Problem as problem:
