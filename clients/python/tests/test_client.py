@@ -272,6 +272,15 @@ def test_health_is_waited_for(inj: Injector) -> None:
     assert {answer.name: answer.error for answer in inj.probe_once()} == {f"ingress@n{n}": None for n in (1, 2, 3)}
 
 
+def test_without_endpoints_no_health_is_waited_for(cluster: Cluster) -> None:
+    config = cluster.config(file="blind.yaml")
+    head, _, rest = config.read_text().partition("endpoints:\n")
+    config.write_text(head + rest[rest.index("ready:") :])
+    with Lab(config, binary=BINARY) as lab, lab.injector() as blind:
+        with pytest.raises(UsageError, match="no required endpoint to wait for; add endpoints: to the config"):
+            blind.wait_healthy()
+
+
 def test_events_resume_behind_the_last_one(inj: Injector) -> None:
     mark = inj.mark("begin")
     assert isinstance(mark, MarkEvent) and mark.text == "begin"

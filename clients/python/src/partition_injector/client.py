@@ -163,7 +163,8 @@ class Injector:
         return status
 
     def wait_healthy(self, timeout: Duration = "60s", advisory: Collection[str] = ()) -> Status:
-        """Waits until every required endpoint is healthy, except for those named here. Raises NotHealthy."""
+        """Waits until every required endpoint is healthy, except for those named here. Raises NotHealthy, and
+        UsageError if the config has no required endpoint."""
         return self.run(flows.wait_healthy(nanoseconds(timeout), advisory))
 
     def probe_once(self) -> list[EndpointAnswer]:

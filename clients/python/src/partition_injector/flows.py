@@ -140,6 +140,10 @@ def wait_healthy(timeout_ns: int, advisory: Collection[str]) -> Flow[Status]:
     end = time.monotonic_ns() + timeout_ns
     while True:
         status: Status = yield calls.status()
+        if not any(endpoint.required for endpoint in status.endpoints):
+            raise UsageError(
+                "the daemon's config has no required endpoint to wait for", remedy="add endpoints: to the config"
+            )
         sick = [endpoint for endpoint in status.endpoints if _gates(endpoint, advisory) and endpoint.healthy is not True]
         if not sick:
             return status

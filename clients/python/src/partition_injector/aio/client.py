@@ -169,7 +169,8 @@ class AsyncInjector:
         return status
 
     async def wait_healthy(self, timeout: Duration = "60s", advisory: Collection[str] = ()) -> Status:
-        """Waits until every required endpoint is healthy, except for those named here. Raises NotHealthy."""
+        """Waits until every required endpoint is healthy, except for those named here. Raises NotHealthy, and
+        UsageError if the config has no required endpoint."""
         return await self.run(flows.wait_healthy(nanoseconds(timeout), advisory))
 
     async def probe_once(self) -> list[EndpointAnswer]:
