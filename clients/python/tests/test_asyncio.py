@@ -167,3 +167,30 @@ def test_a_client_that_dies_leaves_nothing_cut(daemon: Lab, live: Callable[[], l
     child.kill()
     child.wait(10)
     until(lambda: live() == [])
+
+
+CUTS_TOO = """
+import asyncio, os, sys
+from partition_injector.aio import AsyncInjector
+
+async def cuts(inj, peer):
+    async with await inj.partition(isolate=[peer], scopes=["udp/9"]) as p:
+        print((await p.view()).state, flush=True)
+
+async def main():
+    inj = AsyncInjector(sys.argv[1])
+    async with await inj.partition(isolate=["n1"], scopes=["udp/9"]) as p:
+        child = os.fork()
+        if child == 0:
+            asyncio.run(cuts(inj, "n2"))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), (await p.view()).state, flush=True)
+asyncio.run(main())
+"""
+
+
+def test_a_forked_child_cuts_with_its_parents_client(daemon: Lab) -> None:
+    parent = start([*script(CUTS_TOO), daemon.socket])
+    said, _ = parent.communicate(timeout=60)
+    assert said.split() == ["active", "0", "active"]
+    assert parent.returncode == 0, "it was in force to the end of the parent's block"

@@ -407,6 +407,23 @@ with Injector(sys.argv[1]) as inj:
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), p.view().state, flush=True)
 """
 
+CUTS_TOO = """
+import os, sys
+from partition_injector import Injector
+inj = Injector(sys.argv[1])
+with inj.partition(isolate=["n1"], scopes=["udp/9"]) as p:
+    # As if a thread that the child does not have were cutting.
+    inj._owner._lock.acquire()
+    child = os.fork()
+    if child == 0:
+        with inj.partition(isolate=["n2"], scopes=["udp/9"]) as q:
+            print(q.name != p.name, q.view().state, flush=True)
+        inj.close()
+        os._exit(0)
+    inj._owner._lock.release()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), p.view().state, flush=True)
+"""
+
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_client_that_dies_leaves_nothing_cut(daemon: Lab, live: Callable[[], list[str]], end: signal.Signals) -> None:
@@ -439,6 +456,13 @@ def test_a_forked_child_that_leaves_the_block_heals_nothing(daemon: Lab) -> None
     assert parent.stdout is not None
     assert parent.stdout.readline().split() == ["3", "active"]
     assert parent.wait(10) == 0, "it was in force to the end of the parent's block"
+
+
+def test_a_forked_child_cuts_with_its_parents_client(daemon: Lab) -> None:
+    parent = start([*script(CUTS_TOO), daemon.socket])
+    said, _ = parent.communicate(timeout=60)
+    assert said.split() == ["True", "active", "0", "active"]
+    assert parent.returncode == 0, "it was in force to the end of the parent's block"
 
 
 def test_without_an_owner_a_cut_outlives_its_client(daemon: Lab, live: Callable[[], list[str]]) -> None:

@@ -22,6 +22,7 @@ from .line import Ended, Line, lost_owner
 from .partition import Partition
 from .record import RecoveryRecord
 from .request import Cut, InKeywords, Names, body
+from .transport import forget_in_children
 from .versions import REMEDY, diagnosed, difference, is_suspect
 from .view import EndpointAnswer, Healed, PartitionView, ProbeView, Status
 
@@ -55,6 +56,7 @@ class Injector:
         self._lock = threading.Lock()
         self._spare: Optional[Line] = None
         self._owner = _Owner(self._address)
+        forget_in_children(self)
 
     @property
     def address(self) -> Address:
@@ -182,6 +184,12 @@ class Injector:
         return Events(line, since, follow, None if timeout is None else seconds(timeout))
 
     # How calls are made.
+
+    def forget(self) -> None:
+        """In a forked child: its parent's connections are not its own."""
+        self._lock = threading.Lock()
+        self._spare = None
+        self._owner.forget()
 
     def run(self, flow: Flow[T]) -> T:
         """Carries out what takes several calls."""
@@ -314,6 +322,13 @@ class _Owner:
         finally:
             self._lock.release()
         return otherwise(call)
+
+    def forget(self) -> None:
+        """In a forked child: the connection, and what hangs on it, are the parent's. A thread that held the lock is none
+        of the child's."""
+        self._lock = threading.Lock()
+        self._line = None
+        self.live = set()
 
     def close(self) -> None:
         # Also while a call holds it: the daemon heals what that one may still cut.

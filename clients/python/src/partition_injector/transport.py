@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import weakref
-from typing import IO, Any, Callable, Optional
+from typing import IO, Any, Callable, Optional, Protocol
 
 from .address import Address, SocketAddress, SshAddress
 from .errors import InjectorError, NotPermitted, Unreachable, hides_frames
@@ -23,6 +23,19 @@ _CONNECT_TIMEOUT = 10.0
 _NOT_PERMITTED = 77
 
 _open: "weakref.WeakSet[Stream]" = weakref.WeakSet()
+_clients: "weakref.WeakSet[Forgetful]" = weakref.WeakSet()
+
+
+class Forgetful(Protocol):
+    """A client, which has streams of its own."""
+
+    def forget(self) -> None:
+        """In a forked child: its streams are the parent's."""
+
+
+def forget_in_children(client: Forgetful) -> None:
+    """Has a client begin anew in each forked child, as if nothing were connected yet."""
+    _clients.add(client)
 
 
 class Stream:
@@ -170,6 +183,8 @@ def _after_fork() -> None:
     for stream in list(_open):
         stream.forget()
     _open.clear()
+    for client in list(_clients):
+        client.forget()
 
 
 _register: Callable[..., Any] = os.register_at_fork

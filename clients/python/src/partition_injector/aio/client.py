@@ -32,6 +32,7 @@ from ..flows import Flow
 from ..line import Ended, lost_owner
 from ..record import RecoveryRecord
 from ..request import Cut, InKeywords, Names, body
+from ..transport import forget_in_children
 from ..versions import REMEDY, diagnosed, difference, is_suspect
 from ..view import EndpointAnswer, Healed, PartitionView, ProbeView, Status
 from .events import AsyncEvents
@@ -57,6 +58,7 @@ class AsyncInjector:
         self._names = Names(stem)
         self._spare: Optional[AsyncLine] = None
         self._owner = _Owner(self._address)
+        forget_in_children(self)
 
     @property
     def address(self) -> Address:
@@ -186,6 +188,11 @@ class AsyncInjector:
         where to resume. With a timeout, OutOfTime is raised if nothing happens for so long."""
         return AsyncEvents(self._address, since, follow, None if timeout is None else seconds(timeout))
 
+    def forget(self) -> None:
+        """In a forked child: its parent's connections are not its own."""
+        self._spare = None
+        self._owner.forget()
+
     async def run(self, flow: Flow[T]) -> T:
         """Carries out what takes several calls."""
         return await self._run(flow, self.call)
@@ -314,6 +321,13 @@ class _Owner:
                     self._line = None
             self.live.add(view.generation)
             return view
+
+    def forget(self) -> None:
+        """In a forked child: the connection, and what hangs on it, are the parent's. A thread that held the lock is none
+        of the child's."""
+        self._lock = None
+        self._line = None
+        self.live = set()
 
     def close(self) -> None:
         line, self._line = self._line, None
