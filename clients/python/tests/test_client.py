@@ -36,6 +36,7 @@ from partition_injector import (
 )
 from partition_injector.calls import Call
 from partition_injector.lab import Lab
+from partition_injector.request import Names
 
 
 def test_a_cut_lasts_for_its_block(inj: Injector, cluster: Cluster) -> None:
@@ -318,6 +319,22 @@ def test_threads_do_not_wait_for_each_other(inj: Injector) -> None:
     for worker in [*workers, waiting]:
         worker.join(60)
     assert found and found[0].final
+
+
+def test_threads_get_names_of_their_own() -> None:
+    names, found = Names(), []
+    old = sys.getswitchinterval()
+    # A thread loses the processor between any two steps.
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=lambda: found.extend([names.next() for _ in range(2000)])) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(old)
+    assert len(set(found)) == len(found) == 16000
 
 
 def test_a_connection_that_the_daemon_closed_is_opened_anew(inj: Injector) -> None:

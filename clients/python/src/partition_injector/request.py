@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 import secrets
@@ -250,11 +251,11 @@ class Names:
     def __init__(self, stem: str = "py") -> None:
         self._stem = stem
         self._word = secrets.token_hex(2)
-        self._count = 0
+        # Threads take their names from one client: a number is taken in one step.
+        self._count = itertools.count(1)
 
     def next(self) -> str:
         """Another name."""
-        self._count += 1
         worker = os.environ.get("PYTEST_XDIST_WORKER")
-        parts = [self._stem, *([worker] if worker else []), str(os.getpid()), self._word, str(self._count)]
+        parts = [self._stem, *([worker] if worker else []), str(os.getpid()), self._word, str(next(self._count))]
         return "-".join(parts)
