@@ -95,7 +95,7 @@ def test_a_failing_test_shows_its_record_and_timeline(
     assert re.findall(r"^>.*", said, re.M)[0].split() == [">", 'injector.assert_recovers(within="1us",', 'endpoint="ingress")']
     assert len(re.findall(r"^>", said, re.M)) == 3 and "partition_injector/" not in said
     folders = sorted(path.name for path in (suite.path / "kept").iterdir())
-    assert [name.split(".py_")[1] for name in folders] == ["test_other_reason", "test_slow"]
+    assert [re.sub(r".*\.py_(.*)-[0-9a-f]{8}$", r"\1", name) for name in folders] == ["test_other_reason", "test_slow"]
     (slow,) = (suite.path / "kept" / folders[1]).glob("record-*.json")
     record = RecoveryRecord.from_json(slow.read_text())
     assert record.final and record.outcome == "recovered"
@@ -379,6 +379,31 @@ def test_records_are_kept_in_utf_8(suite: pytest.Pytester, inj: Injector, monkey
     result.assert_outcomes(passed=1)
     (timeline,) = (suite.path / "kept").glob("*/timeline.jsonl")
     assert "\u2192" in timeline.read_text("utf-8")
+
+
+def test_no_artifact_is_written_over_another_one(suite: pytest.Pytester, inj: Injector) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("sign", ["<", ">"])
+        def test_signs(injector, sign):
+            injector.partition("alone", isolate=["n1"])
+
+        def test_one_name(injector):
+            for _ in range(2):
+                with injector.partition("twice", isolate=["n1"]):
+                    pass
+        """
+    )
+    suite.runpytest_subprocess("-p", "no:cacheprovider", "--injector-artifacts=kept").assert_outcomes(passed=3)
+    found = sorted(path.relative_to(suite.path / "kept") for path in (suite.path / "kept").glob("*/record-*.json"))
+    assert len(found) == 4 and len({path.parent for path in found}) == 3
+    records = [RecoveryRecord.from_json((suite.path / "kept" / path).read_text("utf-8")) for path in found]
+    assert sorted(path.name for path in found) == sorted(
+        f"record-{each.name}{f'@{each.generation}' if each.name == 'twice' else ''}.json" for each in records
+    )
+    assert len({each.generation for each in records}) == 4
 
 
 def test_the_partition_that_was_healed_last_is_judged(suite: pytest.Pytester, inj: Injector) -> None:
