@@ -111,6 +111,21 @@ def test_no_daemon(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> N
         Injector().status()
     with pytest.raises(injector.UsageError, match="write it as ssh://user@host"):
         Injector(host="-oProxyCommand=x")
+    # As docs/recipes/hosts.md exports it for the command line.
+    monkeypatch.delenv("INJECTOR_SOCKET")
+    for hosts in ("ssh://root@n1,ssh://root@n2", "ssh://n1,n2"):
+        monkeypatch.setenv("INJECTOR_HOST", hosts)
+        with pytest.raises(injector.UsageError) as several:
+            Injector()
+        assert several.value.field == "INJECTOR_HOST"
+        assert str(several.value) == (
+            "INJECTOR_HOST names 2 hosts, and a client asks one daemon; name one, or make a client for each with host="
+        )
+    monkeypatch.setenv("INJECTOR_HOST", "vm")
+    with pytest.raises(injector.UsageError, match='INJECTOR_HOST: "vm" is not a host; write it as ssh://user@host'):
+        Injector()
+    monkeypatch.setenv("INJECTOR_HOST", "")
+    assert str(Injector().address) == "/run/injector/injector.sock"
 
 
 def test_no_permission(daemon: Lab) -> None:

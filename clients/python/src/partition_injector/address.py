@@ -58,15 +58,23 @@ Address = Union[SocketAddress, SshAddress]
 
 def address(socket: Union[str, "os.PathLike[str]", None], host: Optional[str]) -> Address:
     """The daemon that the arguments name, else INJECTOR_HOST and INJECTOR_SOCKET, else the usual socket here."""
+    named_by = "host"
     if socket is None and host is None:
-        host = os.environ.get("INJECTOR_HOST") or None
+        host, named_by = os.environ.get("INJECTOR_HOST") or None, "INJECTOR_HOST"
     path = os.fspath(socket) if socket is not None else os.environ.get("INJECTOR_SOCKET") or None
     if host is None:
         return SocketAddress(path or DEFAULT_SOCKET)
+    several = host.split(",")
+    if len(several) > 1:
+        raise UsageError(
+            f"{named_by} names {len(several)} hosts, and a client asks one daemon",
+            field=named_by,
+            remedy="name one, or make a client for each with host=",
+        )
     found = _SSH.fullmatch(host)
     if found is None:
         raise UsageError(
-            f'"{host}" is not a host', field="host", remedy="write it as ssh://user@host or ssh://user@host:22"
+            f'{named_by}: "{host}" is not a host', field=named_by, remedy="write it as ssh://user@host or ssh://user@host:22"
         )
     name, user = found["v6"] or found["host"], found["user"]
     port = int(found["port"]) if found["port"] else None
