@@ -139,6 +139,9 @@ def test_make_runs_a_test_under_each_shape(place: pathlib.Path, live: Callable[[
     assert done.returncode == 0, done.stderr
     assert "injector with split n1,n2 n3 --for 60s --deadline 10s --wait -- ./my-test" in done.stdout
     assert len(re.findall("^under ", done.stdout, re.M)) == 2
+    # A name's own signs stay as they are.
+    done = run(place, "make", "-n", "SHAPES=isolate:db_1:db-2.x split:a_1,@leader:b_2")
+    assert re.findall(r"injector with (.*) --for", done.stdout) == ["isolate db_1 db-2.x", "split a_1,@leader b_2"], done.stderr
     # What no packet crosses is not proved to be cut, whatever the test says.
     done = run(place, "make", "SHAPES=isolate:n1:--scope:proto/253")
     assert done.returncode == 2 and "Error 125" in done.stderr and "not proved" in done.stderr, done.stderr
