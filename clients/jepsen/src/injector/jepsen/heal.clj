@@ -3,8 +3,10 @@
   every node must have succeeded. It judges the history alone and needs no injector.
 
   A heal whose window is cut short by the next fault, or by the end of the test, and that was not well by then, is
-  unknown: nobody can say whether it would have been in time. Times are milliseconds, nil where there is none."
-  (:require [jepsen.checker :as checker]))
+  unknown: nobody can say whether it would have been in time. A history without a heal is unknown too: it shows nothing.
+  Times are milliseconds, nil where there is none."
+  (:require [clojure.string :as str]
+            [jepsen.checker :as checker]))
 
 (def cli-opts
   "Options for `jepsen.cli`. They reach the checker in the test map."
@@ -69,8 +71,21 @@
      :served-from-ms (after (first good))
      :errors        (vec (distinct (map :error (filter error? tail))))}))
 
-(defn- merged [valids]
-  (cond (some false? valids) false, (some #{:unknown} valids) :unknown, :else true))
+(defn- merged
+  "False is worse than unknown, and unknown worse than true. Nothing to judge is unknown."
+  [valids]
+  (cond (some false? valids) false, (or (empty? valids) (some #{:unknown} valids)) :unknown, :else true))
+
+(defn- no-heal
+  "Why a history has no heal to judge: what the options take for cuts and heals, and what the nemesis did."
+  [{:keys [start stop]} history]
+  (let [words  (fn [fs] (if (seq fs) (str/join " or " (sort (map pr-str fs))) "nothing"))
+        did    (frequencies (map :f (filter #(and (= :nemesis (:process %)) (not (:exception %))) history)))
+        failed (distinct (map :f (filter #(and (= :nemesis (:process %)) (:exception %)) history)))]
+    (str "no cut was healed: with its options this checker takes " (words start) " for a cut and " (words stop)
+         " for a heal. The nemesis did " (words (keys did))
+         (when (seq failed) (str ", and failed at " (words failed)))
+         ". Name its cuts and heals with :start and :stop")))
 
 (defn judge
   "The results of one history, without the switch."
@@ -86,9 +101,10 @@
                           :window-ms (/ (- (:until window) (:from window)) 1e6)
                           :whole?    (:whole? window)
                           :nodes     results})))]
-    {:valid? (merged (map :valid? heals))
-     :within (:within options)
-     :heals  heals}))
+    (cond-> {:valid? (merged (map :valid? heals))
+             :within (:within options)
+             :heals  heals}
+      (empty? heals) (assoc :error (no-heal options history)))))
 
 (defrecord HealChecker [options]
   checker/Checker

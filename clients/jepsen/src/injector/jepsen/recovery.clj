@@ -27,9 +27,19 @@
   (if (contains? ignored outcome) true (get verdicts outcome :unknown)))
 
 (defn- merged
-  "False is worse than unknown, and unknown worse than true."
+  "False is worse than unknown, and unknown worse than true. Nothing to judge is unknown."
   [valids]
-  (cond (some false? valids) false, (some #{:unknown} valids) :unknown, :else true))
+  (cond (some false? valids) false, (or (empty? valids) (some #{:unknown} valids)) :unknown, :else true))
+
+(defn- nothing-judged
+  "Why these heals show nothing; nil if one of them decides."
+  [ignored heals]
+  (cond
+    (empty? heals)
+    "the run has no record of a partition: nothing was cut. See whether the nemesis uses the test's :net"
+
+    (every? ignored (for [heal heals, record (vals (:records heal))] (:outcome record)))
+    "every heal's outcome is one that :ignore names: no heal was judged. Give the cluster more time between two faults"))
 
 (defn- endpoint-view [record endpoint]
   {:required            (:required endpoint)
@@ -116,10 +126,12 @@
                      (sort-by (juxt :cut-wall :fault :kind))
                      vec)
          errors (into {} (for [{:keys [node error]} kept :when error] [node error]))
-         nodes  (sort (distinct (mapcat (comp keys :nodes) heals)))]
-     (cond-> {:valid? (merged (concat (map :valid? heals) (when (seq errors) [:unknown])))
+         nodes  (sort (distinct (mapcat (comp keys :nodes) heals)))
+         empty  (nothing-judged ignored heals)]
+     (cond-> {:valid? (merged (concat (map :valid? heals) (when (or empty (seq errors)) [:unknown])))
               :nodes  (into (sorted-map) (for [node nodes] [node (node-summary heals node)]))
               :heals  heals}
+       empty        (assoc :error empty)
        (seq errors) (assoc :errors errors)))))
 
 (defn- failed-faults

@@ -1,5 +1,6 @@
 (ns injector.jepsen.heal-test
-  (:require [clojure.test :refer [deftest is testing]]
+  (:require [clojure.string :as str]
+            [clojure.test :refer [deftest is testing]]
             [injector.jepsen.heal :as heal]
             [jepsen.checker :as checker]))
 
@@ -69,6 +70,30 @@
 (deftest a-cut-that-failed-is-none
   (let [failed (concat (nemesis :start 5) (map #(assoc % :exception {:via []}) (nemesis :start 6)))]
     (is (= [] (:heals (check (history failed (nemesis :stop 10 10.5) (ops 0 40 (constantly true)))))))))
+
+(deftest a-history-without-a-heal-shows-nothing
+  (let [failed (concat (nemesis :start 5) (map #(assoc % :exception {:via []}) (nemesis :start 6)))
+        well   (ops 0 50 (constantly false))]
+    (doseq [[why nemesis-ops says] [["the cut failed" (concat failed (nemesis :stop 10 10.5)) "failed at :start"]
+                                    ["other names" (concat (nemesis :start-pause 5 6) (nemesis :stop-pause 10 10.5))
+                                     "did :start-pause or :stop-pause."]
+                                    ["never healed" (nemesis :start 5 6) "did :start."]
+                                    ["no nemesis" nil "did nothing."]]]
+      (testing why
+        (let [result (check (history nemesis-ops well))]
+          (is (= :unknown (:valid? result)))
+          (is (= [] (:heals result)))
+          (is (str/includes? (:error result) says) (:error result))
+          (is (str/includes? (:error result) ":start and :stop"))))))
+  (testing "and names of the suite's own are named by :start and :stop"
+    (let [cuts   (history (nemesis :start-pause 5 6) (nemesis :stop-pause 10 10.5) (ops 0 50 (constantly false)))
+          result (checker/check (heal/checker {:start #{:start-pause}, :stop #{:stop-pause}}) tested cuts {})]
+      (is (true? (:valid? result)))
+      (is (= [10500.0] (map :at-ms (:heals result))))
+      (is (not (contains? result :error)))))
+  (testing "and a test without nodes has nobody to judge"
+    (is (= :unknown (:valid? (check {:name "t", :nodes [], :concurrency 4}
+                                    (history (nemesis :start 5 6) (nemesis :stop 10 10.5))))))))
 
 (deftest the-switch
   (let [bad (history (nemesis :start 5 6) (nemesis :stop 10 10.5) (ops 0 50 (fn [s _] (<= 6 s))))]

@@ -59,7 +59,19 @@
 (deftest censored-is-unknown-unless-it-is-ignored
   (let [kept [{:node "/s", :records [(record 1 1 "censored" "n1" [5 nil "censored"]) (assoc fine :name (names/partition-name tested :drops 2 1))]}]]
     (is (= :unknown (:valid? (recovery/judge kept))))
-    (is (true? (:valid? (recovery/judge kept #{"censored"} identity))))))
+    (is (true? (:valid? (recovery/judge kept #{"censored"} identity))))
+    (testing "and no heal is judged if all are ignored"
+      (let [result (recovery/judge kept #{"censored" "recovered"} identity)]
+        (is (= :unknown (:valid? result)))
+        (is (str/includes? (:error result) ":ignore"))))))
+
+(deftest a-run-without-a-partition-shows-nothing
+  (doseq [kept [[] [{:node "/s", :records []}] [{:node "n1", :records []} {:node "n2", :records []}]]]
+    (let [result (recovery/judge kept)]
+      (is (= :unknown (:valid? result)))
+      (is (= [] (:heals result)))
+      (is (str/includes? (:error result) "nothing was cut"))))
+  (is (not (contains? (recovery/judge [{:node "/s", :records [fine]}]) :error))))
 
 (deftest a-daemon-that-gave-no-records
   (let [result (recovery/judge [{:node "n1", :records [fine]} {:node "n2", :error "gone"}])]
@@ -67,7 +79,9 @@
     (is (= {"n2" "gone"} (:errors result)))))
 
 (deftest other-peoples-partitions-are-not-judged
-  (is (= [] (:heals (recovery/judge [{:node "/s", :records [(assoc slow :name "p")]}])))))
+  (let [result (recovery/judge [{:node "/s", :records [(assoc slow :name "p")]}])]
+    (is (= [] (:heals result)))
+    (is (= :unknown (:valid? result)))))
 
 (deftest the-picture
   (let [svg (plot/svg tested (recovery/judge [{:node "/s", :records [fine slow]}]))]
