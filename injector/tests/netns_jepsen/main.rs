@@ -18,7 +18,7 @@ use injector_lab::{CLIENT, needs, skip};
 use live::daemon::Daemon;
 use live::lab::addresses;
 use live::traffic::{assert_cut, assert_flows};
-use scenario::{UDP, faults, others_stay, records};
+use scenario::{UDP, early_ends, faults, others_stay, records};
 use sshd::Sshd;
 use suite::{Suite, clojure};
 
@@ -53,6 +53,7 @@ fn one_daemon_for_all() {
     faults(&cluster.lab, &mut suite);
     others_stay(&cluster, &mut suite);
     records(&cluster, &mut suite);
+    early_ends(&cluster, &mut suite);
 
     // The daemon may have ended the connection that owns partitions, while it owned none.
     suite.eval("(.shutdownOutput @(:owner (:daemons n)))");
@@ -74,6 +75,7 @@ fn a_daemon_on_each_node() {
     faults(&cluster.lab, &mut suite);
     others_stay(&cluster, &mut suite);
     records(&cluster, &mut suite);
+    early_ends(&cluster, &mut suite);
 
     // What a run that died has cut is healed when the next one of that test begins, and by no other test.
     suite.eval(&format!("(net/drop-all! n t {ISOLATED})"));

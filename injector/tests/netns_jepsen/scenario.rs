@@ -177,6 +177,65 @@ pub fn records(cluster: &Cluster, suite: &mut Suite) {
     }
 }
 
+/// Cuts that the test does not heal itself: another client does, or their own `:for`, before the heal or before the same
+/// request is sent again. The cluster recovers from each, and none has a verdict.
+pub fn early_ends(cluster: &Cluster, suite: &mut Suite) {
+    let store = tempfile::tempdir().unwrap();
+    let folder = store.path().display().to_string();
+    let daemon = &cluster.daemons[0];
+    let _traffic = cluster.traffic();
+    suite.eval(&format!("(alter-var-root #'store/base-dir (constantly {folder:?}))"));
+    suite.eval("(def t (assoc t :start-time \"early\"))");
+    cluster.daemons.iter().for_each(until_quiet);
+
+    let cut = format!("(net/drop-all! n t {ISOLATED})");
+    let short = cut.replace("n t", "(assoc n :request {:for \"1s\"}) t");
+    let wait = || std::thread::sleep(Duration::from_millis(1500));
+    // Another client.
+    suite.eval(&cut);
+    assert_cut(&cluster.lab, &UDP, "n1", "n2");
+    let theirs = ours_at(daemon);
+    assert_eq!(daemon.raw("DELETE", &format!("/v1/partitions/{theirs}"), b"").0, 200);
+    suite.eval("(net/heal! n t)");
+    cluster.daemons.iter().for_each(until_quiet);
+    // Its own end.
+    suite.eval(&short);
+    wait();
+    suite.eval("(net/heal! n t)");
+    cluster.daemons.iter().for_each(until_quiet);
+    // Its own end, before the same request cuts again.
+    suite.eval(&short);
+    wait();
+    suite.eval(&short);
+    suite.eval("(net/heal! n t)");
+    cluster.daemons.iter().for_each(until_quiet);
+    // The control: the test ends it.
+    suite.eval(&cut);
+    std::thread::sleep(Duration::from_millis(300));
+    suite.eval("(net/heal! n t)");
+
+    suite.eval("(injector.jepsen.nemesis/keep-records! t)");
+    let results = suite.eval("(checker/check (injector/checker) t [] {})");
+    assert_eq!(results["valid?"], "unknown", "{results:#}");
+    let heals = results["heals"].as_array().unwrap();
+    assert_eq!(heals.len(), 4, "{results:#}");
+    let says = ["another client healed it", "its own :for came first", "has cut again"];
+    for (heal, says) in heals.iter().zip(says) {
+        assert_eq!(heal["valid?"], "unknown", "{results:#}");
+        assert!(heal["error"].as_str().unwrap().contains(says), "{says}: {results:#}");
+    }
+    assert_eq!((&heals[3]["valid?"], &heals[3]["error"]), (&true.into(), &Value::Null), "{results:#}");
+}
+
+/// The name of the only live partition of a daemon.
+fn ours_at(daemon: &Daemon) -> String {
+    let (_, status) = daemon.raw("GET", "/v1/status", b"");
+    let live: Vec<_> =
+        status["partitions"].as_array().unwrap().iter().filter(|view| view["state"] == "active").collect();
+    let [one] = live[..] else { panic!("{status:#}") };
+    one["name"].as_str().unwrap().to_owned()
+}
+
 /// Until every record is final, which the next cut would censor, and every endpoint is healthy. (By connections of its
 /// own: the daemon ends one that is idle for a minute.)
 fn until_quiet(daemon: &Daemon) {

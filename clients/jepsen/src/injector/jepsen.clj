@@ -37,7 +37,7 @@
 (defn checker
   "A checker that puts heal to ready and heal to settled of each node into the results, and draws recovery.svg. It is
   valid if every heal's outcome is `recovered`, invalid if one is `not_recovered`, and else unknown: also if there was no
-  heal. Options:
+  heal, or if something else ended a partition before the test did. Options:
 
     :ignore  Outcomes that do not decide, such as #{\"censored\"} where faults follow each other quickly"
   ([] (checker {}))

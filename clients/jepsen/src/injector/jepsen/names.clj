@@ -40,3 +40,14 @@
   [partition-name]
   (when-let [[_ kind fault step] (re-matches #"jepsen\.[^.]*\.[^.]*\.[^.]*\.([dl])(\d+)\.(\d+)" partition-name)]
     {:kind (case kind "d" :drops "l" :loss), :fault (parse-long fault), :step (parse-long step)}))
+
+(defn ended-by
+  "What ended a partition before the test healed it, in words; `healed-by` is the record's."
+  [healed-by]
+  (case healed-by
+    "request"    "another client healed it"
+    "deadline"   "its own :for came first, or the config's max_for; give it a longer one"
+    "lease"      "the daemon was held up, and the lease ended it; see the daemon's log"
+    "shutdown"   "the daemon was stopped"
+    "disconnect" "the connection that owned it broke"
+    (if healed-by (str "it was ended by: " healed-by) "the daemon does not know it any more; it was restarted meanwhile")))

@@ -96,9 +96,17 @@
     (when (seq missing)
       (str "the injector on " place " has no record of " (str/join ", " (sort missing)) ": it was restarted meanwhile"))))
 
+(defn- ended-early
+  "The partitions of this run that something ended at a place before the test healed them, and what."
+  [test state place]
+  (for [[[at name] why] (sort-by key (:early @state))
+        :when (and (= at place) (str/starts-with? name (names/run-prefix test)))]
+    {:name name, :why why}))
+
 (defn keep-records!
   "Waits until every record of this run is final, and writes them into the test's folder: a list of
-  {\"node\": …, \"records\": […], \"error\": \"…\"}, with an error where records are missing."
+  {\"node\": …, \"records\": […], \"early\": [{\"name\": …, \"why\": …}], \"error\": \"…\"}, with what ended partitions
+  before the test did, and an error where records are missing."
   [test]
   (let [{:keys [daemons state]} (net-of test)]
     (info "Waiting for the injector's recovery records")
@@ -106,6 +114,7 @@
           kept     (for [[place {:keys [value error]}] outcomes]
                      {:node    place
                       :records (vec value)
+                      :early   (ended-early test state place)
                       :error   (if error (ex-message error) (lost test state place value))})]
       (doseq [{:keys [error]} kept :when error] (warn error))
       (with-open [out (io/writer (store/path! test records-file))]

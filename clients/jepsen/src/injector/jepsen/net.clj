@@ -18,9 +18,10 @@
    :loss  {:grudge {}, :at {}}})
 
 (defn- fresh-state
-  "`:applied` are the [place name] of all partitions so far: each must have a record in the end."
+  "`:applied` are the [place name] of all partitions so far: each must have a record in the end. `:early` says of
+  those that something else ended before this library did what it was: {[place name] words}."
   []
-  (atom {:cut nothing-cut, :fault 0, :step 0, :applied #{}}))
+  (atom {:cut nothing-cut, :fault 0, :step 0, :applied #{}, :early {}}))
 
 (defn- own?
   "Whether a view of a partition is this test's, and cuts or will cut."
@@ -28,36 +29,61 @@
   (and (str/starts-with? (:name view) (names/test-prefix test))
        (nil? (:healed view))))
 
-(defn- heal-at!
-  "Heals the partitions of this test at one place, those of crashed runs too, and continues where one fails. Returns the
-  heals."
-  [daemons test kinds place]
-  (let [views (filter #(own? test %) (:partitions (d/call daemons place "GET" "/v1/status")))
-        heals (into {} (for [{:keys [name]} views :when (contains? kinds (:kind (names/parse name)))]
-                         [name (d/outcome #(:healed (d/call daemons place "DELETE" (str "/v1/partitions/" name))))]))]
-    (vals (d/values! heals))))
+(defn- path-of [partition-name] (str "/v1/partitions/" partition-name))
 
-(defn- early [heals]
-  (remove #(= "request" (:healed_by %)) heals))
+(defn- end-before
+  "What ended a partition before this library heals it, as [name words]; nil while it cuts or will cut."
+  [daemons place partition-name]
+  (let [{:keys [value error]} (d/outcome #(d/call daemons place "GET" (path-of partition-name)))]
+    (cond
+      (nil? error) (some->> value :healed :healed_by names/ended-by (vector partition-name))
+      (= :unknown-partition (:code (ex-data error))) [partition-name (names/ended-by nil)]
+      :else (throw error))))
+
+(defn- early
+  "[name words] for each of these heals that something else had made."
+  [heals]
+  (for [{:keys [name healed_by]} heals :when (not= "request" healed_by)]
+    [name (names/ended-by healed_by)]))
+
+(defn- heal-at!
+  "Heals the partitions of this test at one place, those of crashed runs too, and continues where one fails. `wanted` are
+  the names that cut there as far as this library knows. Returns the ends of those that something else had ended."
+  [daemons test kinds wanted place]
+  (let [views (filter #(own? test %) (:partitions (d/call daemons place "GET" "/v1/status")))
+        live  (filter #(contains? kinds (:kind (names/parse %))) (map :name views))
+        heals (into {} (for [name live]
+                         [name (d/outcome #(:healed (d/call daemons place "DELETE" (path-of name))))]))
+        ended (keep #(end-before daemons place %) (remove (set live) wanted))]
+    (into (vec ended) (early (vals (d/values! heals))))))
+
+(defn- note-early!
+  "Warns of partitions that had ended before they were to be healed, and remembers them: {place [[name words] …]}."
+  [state ends-at]
+  (doseq [[place ends] ends-at, [name words] ends]
+    (warn "on" place name "had ended before:" words)
+    (swap! state update :early assoc [place name] words)))
 
 (defn- heal-kinds!
   "Heals everywhere, continues where it fails, and throws at the end what failed. A place without a running daemon has
   nothing to heal: that is a warning."
   [{:keys [daemons state]} test kinds]
   (locking state
-    (let [outcomes (d/each-place daemons test (d/places daemons test) #(heal-at! daemons test kinds %))
+    (let [cut      (:cut @state)
+          wanted   (fn [place] (for [kind kinds :let [at (get-in cut [kind :at place])] :when at] (:name at)))
+          outcomes (d/each-place daemons test (d/places daemons test)
+                                 #(heal-at! daemons test kinds (wanted %) %))
           gone?    (fn [[_ {:keys [error]}]] (and error (d/not-running? error)))]
       (doseq [[_ {:keys [error]}] (filter gone? outcomes)]
         (warn (ex-message error) "Nothing is cut there."))
-      (doseq [[place {:keys [value]}] outcomes, heal (early value)]
-        (warn "the injector on" place "had healed" (:name heal) "before, by" (:healed_by heal)))
+      (note-early! state (update-vals outcomes :value))
       (swap! state #(reduce (fn [state kind] (assoc-in state [:cut kind] (nothing-cut kind))) % kinds))
       (d/values! (remove gone? outcomes)))))
 
 (defn- apply-at!
   "Applies a partition at one place. A daemon that leaves a part to others would make half a cut: that is refused."
   [daemons place partition-name request]
-  (let [path (str "/v1/partitions/" partition-name)
+  (let [path (path-of partition-name)
         view (d/call daemons place "PUT" path request)]
     (when (or (seq (:not_here view)) (pos? (get-in view [:totals :not_here] 0)))
       (d/call daemons place "DELETE" path)
@@ -81,12 +107,28 @@
            {:shape {:grudge (into {} (for [[dst srcs] share] [(peer dst) (sort (map peer srcs))]))}})))
 
 (defn- delete-each!
-  "Heals a partition at each of these places: {place name}. What fails is a warning."
-  [daemons test names]
-  (let [outcomes (d/each-place daemons test (keys names)
-                               #(d/call daemons % "DELETE" (str "/v1/partitions/" (names %))))]
+  "Heals a partition at each of these places: {place name}. What fails is a warning, and so is one that had ended before."
+  [{:keys [daemons state]} test names]
+  (let [delete!  (fn [place]
+                   (let [name  (names place)
+                         ended (end-before daemons place name)]
+                     (if ended
+                       [ended]
+                       (early [(:healed (d/call daemons place "DELETE" (path-of name)))]))))
+        outcomes (d/each-place daemons test (keys names) delete!)]
     (doseq [[_ {:keys [error]}] outcomes :when error]
-      (warn (ex-message error)))))
+      (warn (ex-message error)))
+    (note-early! state (update-vals outcomes :value))))
+
+(defn- began [applied] {:began (get-in applied [:effective :begin_ns])})
+
+(defn- cut-again
+  "Partitions of `was` that the same request has cut once more, since something had ended them: {place [[name words]]}."
+  [was applied]
+  (into {} (for [[place {:keys [name] :as before}] was
+                 :let [again (applied place)]
+                 :when (and (= name (:name again)) (not= (:began before) (:began (began again))))]
+             [place [[name "the same request has cut again"]]])))
 
 (defn- set-grudge!
   "Makes `wanted` the grudge of a kind. A place whose share changes gets another partition, and the one before is healed
@@ -109,14 +151,16 @@
           results  (d/each-place daemons test (keys at) #(apply-at! daemons % (:name (at %)) (:request (at %))))
           made     (for [[place {:keys [value]}] results :when (= new-name (:name value))] place)]
       (when (some :error (vals results))
-        (delete-each! daemons test (into {} (for [place made] [place new-name]))))
+        (delete-each! net test (into {} (for [place made] [place new-name]))))
       (let [applied (d/values! results)]
-        (delete-each! daemons test
+        (delete-each! net test
                       (into {} (for [[place {:keys [name]}] was :when (not= name (:name (at place)))] [place name])))
-        (reset! state {:cut     (assoc cut kind {:grudge wanted, :at at})
-                       :fault   fault
-                       :step    step
-                       :applied (into (:applied @state) (for [[place {:keys [name]}] at] [place name]))})
+        (note-early! state (cut-again was applied))
+        (swap! state merge
+               {:cut     (assoc cut kind {:grudge wanted, :at (merge-with merge at (update-vals applied began))})
+                :fault   fault
+                :step    step
+                :applied (into (:applied @state) (for [[place {:keys [name]}] at] [place name]))})
         applied))))
 
 (defn- drop-more! [{:keys [state] :as net} test grudge]

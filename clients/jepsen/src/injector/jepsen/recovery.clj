@@ -4,6 +4,7 @@
   It judges the file that `injector.jepsen.nemesis` has written, so it gives the same result when a stored test is
   analyzed again. All times are milliseconds; nil means that there is no such time."
   (:require [clojure.data.json :as json]
+            [clojure.string :as str]
             [injector.jepsen.names :as names]
             [injector.jepsen.nemesis :as nemesis]
             [injector.jepsen.plot :as plot]
@@ -25,6 +26,15 @@
 
 (defn- validity [ignored outcome]
   (if (contains? ignored outcome) true (get verdicts outcome :unknown)))
+
+(defn- ended-early
+  "What ended the partitions of one fault before the test healed them, in words. `placed` are [place record]; `noted` has
+  what the test's network saw: {[place name] words}. A record alone does not say which client's request it was."
+  [placed noted]
+  (distinct (for [[place {:keys [name healed_by]}] placed
+                  why [(noted [place name]) (when-not (contains? #{nil "request"} healed_by) (names/ended-by healed_by))]
+                  :when why]
+              (str name " on " place ": " why))))
 
 (defn- merged
   "False is worse than unknown, and unknown worse than true. Nothing to judge is unknown."
@@ -79,7 +89,7 @@
    :proved             (:proved record)
    :starved            (:starved record)
    :phases             (into {} (for [[phase value] (:phases record) :when (number? value)]
-                                  [(keyword (clojure.string/replace (name phase) #"_ns$" "-ms")) (ms value)]))
+                                  [(keyword (str/replace (name phase) #"_ns$" "-ms")) (ms value)]))
    :last-link          (get-in record [:phases :last_link])
    :links              (mapv (juxt :src :dst) (:links record))
    :warnings           (mapv :text (:warnings record))})
@@ -89,21 +99,24 @@
   [records]
   (last (sort-by #(vector (:step (names/parse (:name %))) (:generation %)) records)))
 
-(defn- fault-view [ignored peer->node [[fault kind] placed]]
-  (let [placed  (into {} (for [[place records] (group-by first placed)] [place (current (map second records))]))
+(defn- fault-view [ignored peer->node noted [[fault kind] placed]]
+  (let [early   (ended-early placed noted)
+        placed  (into {} (for [[place records] (group-by first placed)] [place (current (map second records))]))
         seen    (for [[place record] placed, endpoint (:endpoints record) :when (:peer endpoint)]
                   [(peer->node (:peer endpoint)) [place record endpoint]])
         nodes   (into (sorted-map) (for [[node seen] (group-by first seen)] [node (node-view node (map second seen))]))
         records (into (sorted-map) (for [[place record] placed] [place (record-view record)]))]
-    {:fault       fault
-     :kind        kind
-     :valid?      (merged (map #(validity ignored (:outcome %)) (vals records)))
-     :outcome     (worst-outcome (map :outcome (vals records)))
-     :cut-wall    (some->> placed vals (keep #(get-in % [:cut :wall])) seq (apply min))
-     :heal-wall   (some->> placed vals (keep #(get-in % [:heal :wall])) seq (apply max))
-     :deadline-ms (some :deadline-ms (vals records))
-     :nodes       nodes
-     :records     records}))
+    (cond-> {:fault       fault
+             :kind        kind
+             :valid?      (merged (concat (map #(validity ignored (:outcome %)) (vals records))
+                                          (when (seq early) [:unknown])))
+             :outcome     (worst-outcome (map :outcome (vals records)))
+             :cut-wall    (some->> placed vals (keep #(get-in % [:cut :wall])) seq (apply min))
+             :heal-wall   (some->> placed vals (keep #(get-in % [:heal :wall])) seq (apply max))
+             :deadline-ms (some :deadline-ms (vals records))
+             :nodes       nodes
+             :records     records}
+      (seq early) (assoc :error (str "it had ended before the test healed it: " (str/join "; " early))))))
 
 (defn- node-summary [heals node]
   (let [of (keep #(get-in % [:nodes node]) heals)]
@@ -121,8 +134,9 @@
    (let [placed (for [{:keys [node records]} kept, record records
                       :let [{:keys [fault kind]} (names/parse (:name record))] :when fault]
                   [[fault kind] [node record]])
+         noted  (into {} (for [{:keys [node early]} kept, {:keys [name why]} early] [[node name] why]))
          heals  (->> (group-by first placed)
-                     (map (fn [[of placed]] (fault-view ignored peer->node [of (map second placed)])))
+                     (map (fn [[of placed]] (fault-view ignored peer->node noted [of (map second placed)])))
                      (sort-by (juxt :cut-wall :fault :kind))
                      vec)
          errors (into {} (for [{:keys [node error]} kept :when error] [node error]))

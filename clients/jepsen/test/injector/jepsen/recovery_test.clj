@@ -83,6 +83,31 @@
     (is (= [] (:heals result)))
     (is (= :unknown (:valid? result)))))
 
+(deftest what-the-test-did-not-heal-is-unknown
+  (doseq [[by says] {"deadline" "its own :for", "lease" "the lease", "disconnect" "broke", "shutdown" "stopped", "new" "by: new"}]
+    (let [result (recovery/judge [{:node "/s", :records [(assoc fine :healed_by by)]}])
+          heal   (first (:heals result))]
+      (is (= [:unknown :unknown "recovered"] [(:valid? result) (:valid? heal) (:outcome heal)]) by)
+      (is (str/includes? (:error heal) says) (:error heal))))
+  (testing "a request of this test's is no reason, and nor is a place that noted nothing"
+    (let [result (recovery/judge [{:node "/s", :records [(assoc fine :healed_by "request")], :early []}])]
+      (is (true? (:valid? result)))
+      (is (not (contains? (first (:heals result)) :error)))))
+  (testing "another client's request looks the same in the record: the network noted it, at one place"
+    (let [early {:name (:name fine), :why "another client healed it"}
+          kept  (fn [early-at] (for [node ["n1" "n2"]]
+                                 {:node node, :records [(assoc fine :healed_by "request")]
+                                  :early (when (= node early-at) [early])}))]
+      (is (= :unknown (:valid? (recovery/judge (kept "n2")))))
+      (is (true? (:valid? (recovery/judge (kept "n3")))))))
+  (testing "a step that had ended before it was replaced"
+    (let [result (recovery/judge [{:node "/s", :records [(assoc fine :healed_by "deadline")
+                                                         (assoc (record 1 2 "recovered" "n1" [5 5 "recovered"])
+                                                                :healed_by "request")]}])]
+      (is (= :unknown (:valid? result)))))
+  (testing "and who did not recover has not, whoever healed"
+    (is (false? (:valid? (recovery/judge [{:node "/s", :records [(assoc slow :healed_by "deadline")]}]))))))
+
 (deftest the-picture
   (let [svg (plot/svg tested (recovery/judge [{:node "/s", :records [fine slow]}]))]
     (is (some? (javax.xml.parsers.DocumentBuilderFactory/newInstance)))
