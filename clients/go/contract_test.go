@@ -79,10 +79,11 @@ var whole = map[string]any{
 }
 
 var parts = map[string]any{
-	"PartitionView": View{},
-	"Status":        Status{},
-	"PeerView":      Peer{},
-	"EndpointView":  Endpoint{},
+	"PartitionView":    View{},
+	"PartitionRequest": Asked{},
+	"Status":           Status{},
+	"PeerView":         Peer{},
+	"EndpointView":     Endpoint{},
 }
 
 // checkFields compares the fields of a type with its schema, and returns how many there are.
@@ -98,7 +99,8 @@ func checkFields(t *testing.T, schemas map[string]any, name string, of any) int 
 			t.Errorf("%s has no %q", name, key)
 			continue
 		}
-		isNullable := field.Type.Kind() == reflect.Pointer || options == "omitempty"
+		// A flag that is left out is false, and never null.
+		isNullable := field.Type.Kind() == reflect.Pointer || options == "omitempty" && field.Type.Kind() != reflect.Bool
 		if isNullable != mayBeNull(property) {
 			t.Errorf("%s.%s: null in the contract is %v", name, key, mayBeNull(property))
 		}

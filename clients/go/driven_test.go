@@ -3,7 +3,9 @@
 package injector_test
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -40,6 +42,39 @@ func TestWasHealedByAnother(t *testing.T) {
 	injectortest.Cut(t, client, injector.Cut{Name: "go-healed", Shape: injector.Isolate("n1")})
 	if _, err := client.Heal(context.Background(), "go-healed"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// waitForDriver says that a test is as far as its driver waits for, and waits until the driver ends the line.
+func waitForDriver(t *testing.T) {
+	fmt.Println("ready")
+	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The daemon is restarted while this waits, and another client's partition gets the name, and the first generation too.
+func TestHealsNotWhatAnotherCutAfterARestart(t *testing.T) {
+	ctx := context.Background()
+	client := injectortest.Open(t, "n1", "n2")
+	partition, err := client.Partition(ctx, injector.Cut{Name: "go-restarted", Shape: injector.Isolate("n1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer partition.Close()
+	waitForDriver(t)
+	theirs := view(t, partition)
+	if theirs.Generation != partition.Applied().Generation || theirs.State != "active" {
+		t.Fatalf("%+v", theirs)
+	}
+	if _, err := partition.Record(ctx); injector.CodeOf(err) != injector.CodeNotInForce {
+		t.Errorf("the record of another's partition: %v", err)
+	}
+	if _, err := partition.Heal(ctx); injector.CodeOf(err) != injector.CodeNotInForce || !strings.Contains(err.Error(), "restarted") {
+		t.Error(err)
+	}
+	if state := view(t, partition).State; state != "active" {
+		t.Errorf("it was healed: %s", state)
 	}
 }
 

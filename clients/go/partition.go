@@ -140,6 +140,11 @@ func (p *Partition) record(ctx context.Context, wait time.Duration) (*Recovery, 
 	if err := p.client.call(ctx, call{method: http.MethodGet, path: path, wait: wait}, record); err != nil {
 		return nil, err
 	}
+	// After a restart of the daemon, another client's partition may have this one's name and generation, and no record says which
+	// request made it. It did not begin at the same nanosecond.
+	if cut, applied := record.Cut, p.applied.Effective; cut != nil && applied != nil && *cut != *applied {
+		return nil, p.notInForce("the daemon was restarted meanwhile, and another client's partition has its name", nil)
+	}
 	return record, nil
 }
 
@@ -196,7 +201,7 @@ func (p *Partition) heal(ctx context.Context) (*Healed, error) {
 	if err != nil {
 		return nil, p.forgotten(err)
 	}
-	isOurs := before.Generation == p.applied.Generation
+	isOurs := p.applied.isSame(before)
 	wasLive := isOurs && (before.State == "active" || before.State == "scheduled" || before.State == "prepared")
 	var healed *Healed
 	if isOurs {

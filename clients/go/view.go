@@ -10,6 +10,7 @@ type View struct {
 	Name       string              `json:"name"`
 	Generation int64               `json:"generation"`
 	State      string              `json:"state"`
+	Request    Asked               `json:"request"`
 	Resolved   Shape               `json:"resolved"`
 	Roles      map[string][]string `json:"roles"`
 	Seed       *int64              `json:"seed"`
@@ -17,6 +18,20 @@ type View struct {
 	EndsAtNs   *int64              `json:"ends_at_ns"`
 	Healed     *Healed             `json:"healed"`
 	Warnings   []Warning           `json:"warnings"`
+}
+
+// isSame reports whether a later view is of the same partition. A generation alone does not tell: each daemon counts from 1, so that
+// after a restart another client's partition may have this one's name and generation.
+func (v View) isSame(later View) bool {
+	one, other := v.Request.RequestID, later.Request.RequestID
+	return v.Generation == later.Generation && one != nil && other != nil && *one == *other
+}
+
+// Asked is the request that made a partition, with the daemon's defaults: the part that this package needs.
+type Asked struct {
+	RequestID *string `json:"request_id"`
+	// The API leaves it out where it is false.
+	Strict bool `json:"strict,omitempty"`
 }
 
 // Healed says when and by what a partition was healed: possibly something before the request that is answered with it.

@@ -9,6 +9,7 @@ pub mod campaign;
 mod client;
 pub mod hosts;
 pub mod process_group;
+mod request_id;
 pub mod test;
 mod transport;
 pub mod trial;
@@ -16,4 +17,5 @@ mod version;
 
 pub use client::{Client, ClientError};
 pub use injector_core::{api, clock, model};
+pub use request_id::own_request_id;
 pub use transport::{Address, AddressError, DEFAULT_SOCKET, SshHost, SshHostError};

@@ -95,6 +95,15 @@ fn with_gives_the_commands_exit_code_only_if_the_partition_lasted() {
     assert_eq!(daemon.partition("w").state, PartitionState::Active);
     daemon.heal("w");
 
+    // An equal request is another one: the second command does not end the first one's partition.
+    let mut child = with(&daemon, &[], UNTIL_TOLD);
+    running(&mut child);
+    let (code, said) = end(with(&daemon, &[], UNTIL_TOLD));
+    assert_eq!(code, Some(125), "{said}");
+    assert!(said.contains("\"w\" is live, with another request"), "{said}");
+    let (code, said) = end(child);
+    assert_eq!(code, Some(3), "it lasted: {said}");
+
     let mut child = with(&daemon, &[], UNTIL_TOLD);
     running(&mut child);
     daemon.terminate();

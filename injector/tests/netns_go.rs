@@ -5,16 +5,17 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use injector_core::api::HealedBy;
 use injector_core::clock::MonoNs;
 use injector_lab::{Lab, needs, program, until};
-use live::daemon::Daemon;
+use live::daemon::{Daemon, isolate};
 use live::traffic::{KINDS, Sent, Server, ServerMode, Stream, assert_flows};
 use tempfile::TempDir;
 
@@ -213,6 +214,39 @@ fn go_tests_that_fail_or_die_leave_nothing_cut() {
     // What a test saw was not under the partition, and the test fails for it.
     let why = "\"go-healed\" was not in force until it was healed: another client healed it";
     assert_fails(&fixture.run(&suite, "TestWasHealedByAnother"), &[why]);
+    fixture.assert_nothing_is_cut();
+}
+
+/// Runs one test of the program up to where it waits for its driver, which `meanwhile` is, and then to its end.
+fn run_with(mut test: Command, meanwhile: impl FnOnce()) -> Output {
+    let mut child = test.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    while !said.ends_with("ready\n") && stdout.read_line(&mut said).unwrap() > 0 {}
+    if said.ends_with("ready\n") {
+        meanwhile();
+        stdin.write_all(b"\n").unwrap();
+    }
+    stdout.read_to_string(&mut said).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Output { stdout: said.into_bytes(), ..output }
+}
+
+#[test]
+#[needs(root, program = "go", minutes = 1)]
+fn a_restarted_daemons_partition_is_not_taken_for_ones_own() {
+    let mut fixture = Fixture::new();
+    let suite = fixture.driven();
+    // A daemon counts from 1, and this one has cut nothing.
+    let test = fixture.with_daemon(driven_command(&suite, "TestHealsNotWhatAnotherCutAfterARestart"));
+    let daemon = &mut fixture.daemon;
+    let output = run_with(test, || {
+        daemon.restart();
+        daemon.apply("go-restarted", &isolate("n1", Duration::from_mins(1)));
+    });
+    assert!(output.status.success(), "{}", said(&output));
+    fixture.daemon.heal("go-restarted");
     fixture.assert_nothing_is_cut();
 }
 

@@ -145,6 +145,17 @@ fn a_name_that_another_took_over_is_left_alone() {
 }
 
 #[test]
+fn an_equal_request_is_not_answered_with_another_guards_partition() {
+    let name = format!("equal-{}", std::process::id());
+    let cut = Cut::isolate(["n1"]).named(&name);
+    let first = Partition::cut(cut.clone()).unwrap();
+    let refused = Partition::cut(cut).unwrap_err();
+    assert!(refused.to_string().contains("is live, with another request"), "{refused}");
+    assert_eq!(seen(&name).state, PartitionState::Active);
+    first.heal().unwrap();
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let unknown = Partition::cut(Cut::isolate(["n9"])).unwrap_err();
     assert!(matches!(unknown, GuardError::Client(ClientError::Problem(_))), "{unknown:?}");

@@ -56,6 +56,23 @@ pub(super) fn in_force(
     }
 }
 
+/// The name of a partition is another one's by now.
+pub(super) fn taken_over(name: &str) -> GuardError {
+    GuardError::NotInForce {
+        name: name.to_owned(),
+        why: "it was healed, and another client has its name".to_owned(),
+    }
+}
+
+/// The record, if it is this partition's. After a restart of the daemon another client's partition may have its name and
+/// generation. No record says which request made it, but no two begin at one nanosecond.
+pub(super) fn its_own(record: RecoveryRecord, applied: &PartitionView) -> Result<RecoveryRecord, GuardError> {
+    match record.cut.zip(applied.effective) {
+        Some((cut, effective)) if cut != effective => Err(taken_over(&applied.name)),
+        _ => Ok(record),
+    }
+}
+
 /// A daemon that does not know the partition was restarted.
 pub(super) fn forgotten(name: &str, error: ClientError) -> GuardError {
     match error {

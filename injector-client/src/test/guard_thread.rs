@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use injector_core::api::{Healed, Owner, PartitionRequest, PartitionView, RecoveryRecord};
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::{GuardError, forgotten, in_force};
-use crate::{Address, Client, ClientError};
+use super::error::{GuardError, forgotten, in_force, its_own, taken_over};
+use crate::{Address, Client, ClientError, own_request_id};
 
 /// How long a drop waits for its heal. The broken connection heals as well.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
@@ -97,7 +97,8 @@ impl GuardThread {
     ) -> Result<(PendingResult<PartitionView>, Self), GuardError> {
         let (asks, asked) = mpsc::unbounded_channel();
         let (sender, receiver) = oneshot::channel();
-        let request = PartitionRequest { owner: Owner::Connection, ..request };
+        let request_id = request.request_id.clone().or_else(|| Some(own_request_id()));
+        let request = PartitionRequest { owner: Owner::Connection, request_id, ..request };
         let thread = std::thread::Builder::new().name("partition".into());
         let failed = |error: std::io::Error| GuardError::Thread(error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -188,14 +189,10 @@ async fn keep(
                 let _ = sender.send(answer);
             }
             Ask::Recovery(timeout, sender) => {
-                let (address, name, generation) = (address.clone(), name.to_owned(), view.generation);
+                let (address, view) = (address.clone(), view.clone());
                 // The record is read on a connection of its own: this one stays free for the heal.
                 tokio::spawn(async move {
-                    let record = async {
-                        let mut client = Client::open(&address).await?;
-                        client.recovery(&name, Some(generation), timeout).await
-                    };
-                    let _ = sender.send(record.await.map_err(GuardError::from));
+                    let _ = sender.send(recovery(&address, &view, timeout).await);
                 });
             }
         }
@@ -206,16 +203,23 @@ async fn heal(client: &mut Client, applied: &PartitionView) -> Result<Healed, Gu
     let name = &applied.name;
     let unknown = |error| forgotten(name, error);
     let before = client.partition(name).await.map_err(unknown)?;
-    if before.generation != applied.generation {
+    if !before.is_same_partition(applied) {
         // The partition was healed, and its name is in use again: we may not heal the new partition.
-        return Err(GuardError::NotInForce {
-            name: name.clone(),
-            why: "it was healed, and another client has its name".to_owned(),
-        });
+        return Err(taken_over(name));
     }
     let healed = client.heal(name).await.map_err(unknown)?;
     let record = client.recovery(name, Some(applied.generation), Duration::ZERO).await.map_err(unknown)?;
+    let record = its_own(record, applied)?;
     in_force(&before, &healed, &record).map(|()| healed)
+}
+
+async fn recovery(
+    address: &Address,
+    applied: &PartitionView,
+    timeout: Duration,
+) -> Result<RecoveryRecord, GuardError> {
+    let mut client = Client::open(address).await?;
+    its_own(client.recovery(&applied.name, Some(applied.generation), timeout).await?, applied)
 }
 
 /// A name that nobody else has: the test's, the process's number, and a number that counts and one that is drawn, since

@@ -174,6 +174,17 @@ pub struct PartitionView {
     pub warnings: Vec<Warning>,
 }
 
+impl PartitionView {
+    /// Whether another view is of the same partition. A generation alone does not tell: each daemon counts from 1, so that
+    /// after a restart another client's partition may have the same name and generation. Without a `request_id` of its own a
+    /// partition can't be told from another one without.
+    pub fn is_same_partition(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.generation == other.generation
+            && self.request.request_id == other.request.request_id
+    }
+}
+
 /// One probe's result. `error` and `code` are of one failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeView {

@@ -17,7 +17,7 @@ use super::hosts::limit::connected;
 use super::output::{tell, to_json};
 use super::partition::{Asked, describe};
 use super::{render_record, wait};
-use injector_client::{Client, ClientError};
+use injector_client::{Client, ClientError, own_request_id};
 use injector_core::api::{
     Code, HealedBy, InForce, LinkRecord, Owner, PartitionState, PartitionView, VerdictOptions,
 };
@@ -36,7 +36,9 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
     let mut signals = Signals::catch()
         .map_err(|error| Failure::new(Exit::WITH_FAILED, format!("signals can't be caught: {error}")))?;
     let mut client = connected(common).await?;
-    let (name, request) = asked.into_request(&mut client).await?;
+    let (name, mut request) = asked.into_request(&mut client).await?;
+    // The same request under a live name is answered as that partition, and another client's is not ours to end.
+    request.request_id = Some(own_request_id());
     let view = client.apply(&name, &request).await?;
     tell(&if common.json { to_json(&view)? } else { describe(&view) });
 
@@ -100,7 +102,7 @@ async fn end(
     };
     // A name that was healed may be in use again, by somebody else.
     let found = client.partition(name).await.map_err(unknown)?;
-    if found.generation != applied.generation {
+    if !found.is_same_partition(applied) {
         return Err(broken(
             "it was healed, and another client has applied a partition of that name".to_owned(),
         ));

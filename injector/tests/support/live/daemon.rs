@@ -13,6 +13,9 @@ use injector_core::model::{NamedLink, Shape};
 use injector_lab::{Launch, NotStarted, PATIENCE};
 use tokio::runtime::Runtime;
 
+/// The name of the config in a daemon's folder.
+const CONFIG: &str = "lab.yaml";
+
 /// A running daemon with a client of it; terminated when dropped.
 pub struct Daemon {
     // The connection ends before the daemon.
@@ -25,6 +28,14 @@ pub struct Daemon {
 struct Line {
     client: Client,
     runtime: Runtime,
+}
+
+impl Line {
+    fn open(socket: &Path) -> Self {
+        let runtime = runtime();
+        let client = runtime.block_on(Client::connect(socket)).unwrap();
+        Self { client, runtime }
+    }
 }
 
 impl Deref for Daemon {
@@ -70,9 +81,17 @@ impl Daemon {
             Err(NotStarted::Ended { status, log }) => return Err((status, log)),
             Err(error) => panic!("{error}"),
         };
-        let runtime = runtime();
-        let client = runtime.block_on(Client::connect(process.socket())).unwrap();
-        Ok(Self { line: Mutex::new(Line { client, runtime }), process, folder })
+        Ok(Self { line: Mutex::new(Line::open(process.socket())), process, folder })
+    }
+
+    /// Ends it, and starts it again with the config and the socket that it has now.
+    pub fn restart(&mut self) {
+        self.terminate();
+        let (folder, socket) = (self.folder.path(), self.socket().to_owned());
+        let launch =
+            Launch::new(env!("CARGO_BIN_EXE_injector"), &folder.join(CONFIG), socket, folder.join("log"));
+        self.process = launch.start().unwrap();
+        self.line = Mutex::new(Line::open(self.process.socket()));
     }
 
     /// Its folder, for files of the test.
@@ -177,7 +196,7 @@ fn launch(folder: &Path, socket: PathBuf, config: &str) -> Launch {
 }
 
 fn write_config(folder: &Path, socket: &Path, config: &str) -> PathBuf {
-    let file = folder.join("lab.yaml");
+    let file = folder.join(CONFIG);
     let text = format!("socket: {{ path: {}, group: root, mode: \"0600\" }}\n{config}", socket.display());
     std::fs::write(&file, text).unwrap();
     file
