@@ -78,6 +78,27 @@ func TestHealsNotWhatAnotherCutAfterARestart(t *testing.T) {
 	}
 }
 
+// A device of n1 passes no hook, and nobody knows whether packets take it. A second heal answers as the first did.
+func TestUnknownIsNoForAStrictCut(t *testing.T) {
+	ctx := context.Background()
+	client := injectortest.Open(t, "n1", "n2")
+	for _, strict := range []bool{false, true} {
+		partition, err := client.Partition(ctx, injector.Cut{Shape: injector.Isolate("n1"), Strict: strict})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer partition.Close()
+		time.Sleep(300 * time.Millisecond)
+		for range []int{1, 2} {
+			_, err = partition.Heal(ctx)
+			isRefused := injector.CodeOf(err) == injector.CodeNotInForce && strings.Contains(err.Error(), "it is not known whether packets of")
+			if isRefused != strict || !strict && err != nil {
+				t.Errorf("strict %v: %v", strict, err)
+			}
+		}
+	}
+}
+
 // The server of the endpoint fails.
 func TestIsNotHealthyInTime(t *testing.T) {
 	client := injectortest.Open(t, "n1", "n2")

@@ -164,8 +164,8 @@ func (p *Partition) Recovers(ctx context.Context, within time.Duration) (*Recove
 }
 
 // Heal heals it, and returns when the links carry again. It never heals a partition that has its name by now. The error has
-// [CodeNotInForce] if something else ended it before (other than the end that [Cut.For] asked for), or if packets passed it: what the
-// test saw was not under the partition. A second call answers as the first did.
+// [CodeNotInForce] if something else ended it before (other than the end that [Cut.For] asked for), or if packets passed it, or may
+// have where [Cut.Strict] is set: what the test saw was not under the partition. A second call answers as the first did.
 func (p *Partition) Heal(ctx context.Context) (Healed, error) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -234,6 +234,14 @@ func (p *Partition) heal(ctx context.Context) (*Healed, error) {
 	for _, link := range record.Links {
 		if link.InForce != nil && *link.InForce == "no" {
 			why := fmt.Sprintf("packets of %s→%s passed the cut, or could pass; `injector wait %s` says how", link.Src, link.Dst, p.Name())
+			return healed, p.notInForce(why, nil)
+		}
+	}
+	for _, link := range record.Links {
+		if link.InForce != nil && *link.InForce == "unknown" && p.applied.Request.Strict {
+			why := fmt.Sprintf(
+				"it is not known whether packets of %s→%s passed the cut, and Strict counts that as no; `injector wait %s` says why",
+				link.Src, link.Dst, p.Name())
 			return healed, p.notInForce(why, nil)
 		}
 	}

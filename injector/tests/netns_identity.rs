@@ -365,12 +365,7 @@ fn with_fails_if_its_cut_was_not_in_force() {
 #[test]
 #[needs(root)]
 fn with_fails_if_it_is_strict_and_nobody_knows_whether_its_cut_was_in_force() {
-    let lab = Lab::new(2);
-    // Devices of n1 without a hook, to which nothing leads.
-    lab.ip("n1", "link add x0 type veth peer name x1");
-    lab.ip("n1", "link set x0 up");
-    lab.ip("n1", "link set x1 up");
-    let daemon = Daemon::start(&one_hook(&lab, "auto"));
+    let (_lab, daemon) = live::up_with_unknown_coverage();
     for (more, expected) in [(&[][..], 0), (&["--strict"][..], 125)] {
         let arguments = [&["with", "isolate", "n1"][..], more, &["--", "sleep", "0.3"][..]].concat();
         let output = daemon.cli(&arguments);

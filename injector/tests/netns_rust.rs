@@ -106,6 +106,15 @@ fn guards_heal_what_they_cut_and_nothing_else() {
 
 #[test]
 #[needs(root, minutes = 1)]
+fn a_strict_guard_fails_where_nobody_knows_whether_its_cut_was_in_force() {
+    let (lab, daemon) = live::up_with_unknown_coverage();
+    let output = run(&daemon, "guard", &["--ignored", "--exact", "unknown_is_no_for_a_strict_guard"]);
+    assert_passed(&output, 1);
+    assert_nothing_is_cut(&lab, &daemon);
+}
+
+#[test]
+#[needs(root, minutes = 1)]
 fn the_suites_of_the_page() {
     let (lab, _server, daemon) = live::up_with_service();
     // One after another: a second cut ends the watch of the first.

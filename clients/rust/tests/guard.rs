@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use injector_client::api::{HealedBy, PartitionState, PartitionView};
+use injector_client::api::{HealedBy, PartitionRequest, PartitionState, PartitionView};
+use injector_client::model::Shape;
 use injector_client::test::{AsyncPartition, Cut, GuardError, Partition};
 use injector_client::{Address, Client, ClientError};
 
@@ -165,6 +166,22 @@ fn what_is_wrong_is_said() {
     let nowhere = Address::Socket("/no/such/socket".into());
     let nowhere = Partition::cut(Cut::isolate(["n1"]).on(nowhere)).unwrap_err();
     assert!(nowhere.to_string().contains("sudo injector start"), "{nowhere}");
+}
+
+/// Run on its own: a device of n1 passes no hook, and nobody knows whether packets take it.
+#[test]
+#[ignore = "needs a daemon of its own"]
+fn unknown_is_no_for_a_strict_guard() {
+    let mut request = PartitionRequest::new(Shape::Isolate(vec!["n1".into()]));
+    let lenient = Partition::cut(Cut::of(request.clone())).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    lenient.heal().unwrap();
+
+    request.verdict.strict = true;
+    let strict = Partition::cut(Cut::of(request)).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let first = not_in_force(&strict);
+    assert!(first.contains("it is not known whether packets of"), "{first}");
 }
 
 /// Run on its own: the process dies with its cut.

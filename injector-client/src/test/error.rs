@@ -43,10 +43,16 @@ pub(super) fn in_force(
     let not = |why: String| Err(GuardError::NotInForce { name: before.name.clone(), why });
     match healed.healed_by {
         HealedBy::Request if before.state == PartitionState::Active => {
-            let leaked = record.links.iter().find(|link| link.in_force == Some(InForce::No));
-            leaked.map_or(Ok(()), |link| {
-                not(format!("packets of {}→{} passed the cut, or could pass", link.src, link.dst))
-            })
+            match record.link_not_in_force(&before.request.verdict) {
+                None => Ok(()),
+                Some((link, InForce::Unknown)) => not(format!(
+                    "it is not known whether packets of {}→{} passed the cut, and strict counts that as no",
+                    link.src, link.dst
+                )),
+                Some((link, _)) => {
+                    not(format!("packets of {}→{} passed the cut, or could pass", link.src, link.dst))
+                }
+            }
         }
         HealedBy::Request => not("another client healed it".to_owned()),
         HealedBy::Deadline => not("its time was over; let it last longer, or raise max_for".to_owned()),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::coverage::Coverage;
 use super::outage::{ClusterOutage, Outage};
+use super::verdict_options::VerdictOptions;
 use super::verify::LinkCheck;
 use super::view::{HealedBy, Stamped};
 use super::warning::Warning;
@@ -381,4 +382,16 @@ pub struct RecoveryRecord {
     pub closed_by: Option<String>,
     /// Until when the endpoints were watched.
     pub observed_until_ns: Option<MonoNs>,
+}
+
+impl RecoveryRecord {
+    /// The first link whose cut was not in force. A verdict that is strict takes one of which that is not known for it, if there
+    /// is no other.
+    pub fn link_not_in_force(&self, verdict: &VerdictOptions) -> Option<(&LinkRecord, InForce)> {
+        let first = |in_force| {
+            let link = self.links.iter().find(|link| link.in_force == Some(in_force))?;
+            Some((link, in_force))
+        };
+        first(InForce::No).or_else(|| first(InForce::Unknown).filter(|_| verdict.strict))
+    }
 }

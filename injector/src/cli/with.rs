@@ -114,19 +114,19 @@ async fn end(
         HealedBy::Request if was_active => {
             let record =
                 client.recovery(name, Some(applied.generation), Duration::ZERO).await.map_err(unknown)?;
-            let first = |in_force| record.links.iter().find(|link| link.in_force == Some(in_force));
-            if let Some(LinkRecord { src, dst, .. }) = first(InForce::No) {
-                return Err(broken(format!(
-                    "packets of {src}→{dst} passed the cut, or could pass; `injector wait {name}` says how"
-                )));
-            }
-            let Some(LinkRecord { src, dst, .. }) = first(InForce::Unknown).filter(|_| verdict.strict) else {
+            let Some((LinkRecord { src, dst, .. }, in_force)) = record.link_not_in_force(verdict) else {
                 return Ok(());
             };
-            return Err(broken(format!(
-                "it is not known whether packets of {src}→{dst} passed the cut, and --strict counts that as no; \
-                 `injector wait {name}` says why"
-            )));
+            return Err(broken(if in_force == InForce::No {
+                format!(
+                    "packets of {src}→{dst} passed the cut, or could pass; `injector wait {name}` says how"
+                )
+            } else {
+                format!(
+                    "it is not known whether packets of {src}→{dst} passed the cut, and --strict counts that as no; \
+                     `injector wait {name}` says why"
+                )
+            }));
         }
         HealedBy::Request => "another client healed it",
         HealedBy::Deadline => {

@@ -31,3 +31,17 @@ pub fn up_with_service() -> (lab::Lab, traffic::Server, daemon::Daemon) {
     daemon.wait_healthy();
     (lab, server, daemon)
 }
+
+/// n1 and n2 with a daemon that hooks the NIC of n1 alone. Other devices of n1 lead nowhere and have no hook, so that it is not
+/// known whether a cut of n1 is in force.
+pub fn up_with_unknown_coverage() -> (lab::Lab, daemon::Daemon) {
+    let lab = lab::Lab::new(2);
+    lab.ip("n1", "link add x0 type veth peer name x1");
+    lab.ip("n1", "link set x0 up");
+    lab.ip("n1", "link set x1 up");
+    let config = lab.config(lab::AttachPoint::OwnNic, "auto");
+    let (peers, _) = config.split_once("interfaces:").unwrap();
+    let hooked = lab.interface("n1", lab::AttachPoint::OwnNic, "auto");
+    let daemon = daemon::Daemon::start(&format!("{peers}interfaces:\n{hooked}"));
+    (lab, daemon)
+}
