@@ -175,6 +175,22 @@ func TestAnEndOfItsOwnIsNoSurprise(t *testing.T) {
 	}
 }
 
+func TestABoundBeyondTheDeadlineIsRefused(t *testing.T) {
+	client := injectortest.Open(t, "n1", "n2")
+	partition := injectortest.Cut(t, client, injector.Cut{Shape: injector.Isolate("n1"), Deadline: 5 * time.Second})
+	_, err := partition.Recovers(context.Background(), 6*time.Second)
+	var refused *injector.Error
+	if !errors.As(err, &refused) || refused.Code != injector.CodeUsage || refused.Field != "within" {
+		t.Fatalf("%#v", err)
+	}
+	if !strings.Contains(refused.Error(), "watched for 5s after the heal, and not for 6s; give the Cut a longer Deadline") {
+		t.Error(refused)
+	}
+	if partition.Healed() == nil {
+		t.Error("it is not healed")
+	}
+}
+
 func TestCloseHeals(t *testing.T) {
 	client := injectortest.Open(t, "n1", "n2")
 	partition := injectortest.Cut(t, client, injector.Cut{Shape: injector.Isolate("n1")})

@@ -150,10 +150,18 @@ func (p *Partition) record(ctx context.Context, wait time.Duration) (*Recovery, 
 
 // Recovers heals, waits for the final record, and fails with [CodeNotRecovered] unless all required endpoints settled within so
 // long of its heal. The message has the record, which is returned as well. Where partitions overlap, ask the one that is healed last:
-// the record of another one may be final before that heal.
+// the record of another one may be final before that heal. A bound beyond [Cut.Deadline], or the config's deadline, is a [CodeUsage]
+// error: nobody watches for so long.
 func (p *Partition) Recovers(ctx context.Context, within time.Duration) (*Recovery, error) {
 	if _, err := p.Heal(ctx); err != nil {
 		return nil, err
+	}
+	watched, err := p.Record(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := watched.mayAnswer(within); err != nil {
+		return watched, err
 	}
 	// The observation and its relapses come after the bound.
 	record, err := p.Recovery(ctx, within+2*time.Minute)

@@ -34,6 +34,21 @@ func (r *Recovery) healed() *Healed {
 	}
 }
 
+// mayAnswer fails if the record, final or not, will never say whether the cluster settled within so long: it is not watched for
+// longer than its deadline.
+func (r *Recovery) mayAnswer(limit time.Duration) error {
+	deadline := time.Duration(r.DeadlineNs)
+	if limit <= deadline {
+		return nil
+	}
+	return &Error{
+		Code:   CodeUsage,
+		Detail: fmt.Sprintf("the record of %q is watched for %v after the heal, and not for %v", r.Name, deadline, limit),
+		Field:  "within",
+		Remedy: "give the Cut a longer Deadline",
+	}
+}
+
 // within fails unless the cluster settled within so long of the heal.
 func (r *Recovery) within(limit time.Duration) error {
 	if r.Outcome != nil && *r.Outcome == Recovered && r.HealToSettledNs != nil {

@@ -94,6 +94,13 @@ impl Cut {
         self
     }
 
+    /// How long after the heal the cluster may take, at most an hour; without it the config's `deadline`.
+    #[must_use]
+    pub fn deadline(mut self, span: Duration) -> Self {
+        self.request.deadline = Some(Span(span));
+        self
+    }
+
     /// The seed of a drawn shape.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -176,8 +183,10 @@ impl Partition {
     /// ask the one that is healed last: the record of another one may be final before that heal.
     ///
     /// # Errors
-    /// [`GuardError::NotRecovered`], whose message shows phases, links and endpoints.
+    /// [`GuardError::NotRecovered`], whose message shows phases, links and endpoints, and [`GuardError::BeyondDeadline`] where
+    /// nobody watches for so long.
     pub fn recovers(&self, within: Duration) -> Result<RecoveryRecord, GuardError> {
+        verdict::is_watched(&self.recovery(Duration::ZERO)?, within)?;
         Ok(verdict::within(self.recovery(verdict::patience(within))?, within)?)
     }
 }
@@ -232,6 +241,7 @@ impl AsyncPartition {
     /// # Errors
     /// The errors of [`Partition::recovers`].
     pub async fn recovers(&self, within: Duration) -> Result<RecoveryRecord, GuardError> {
+        verdict::is_watched(&self.recovery(Duration::ZERO).await?, within)?;
         Ok(verdict::within(self.recovery(verdict::patience(within)).await?, within)?)
     }
 }

@@ -1,6 +1,7 @@
 //! Why a guard could not do what it was asked.
 
 use injector_core::api::{Code, Healed, HealedBy, InForce, PartitionState, PartitionView, RecoveryRecord};
+use injector_core::clock::Span;
 use injector_core::model::ScopeError;
 
 use super::verdict::NotRecovered;
@@ -29,6 +30,19 @@ pub enum GuardError {
     /// The system did not settle in time, or it is not known whether it did.
     #[error(transparent)]
     NotRecovered(#[from] Box<NotRecovered>),
+    /// The bound is beyond the partition's deadline, until which its record is watched.
+    #[error(
+        "the record of \"{name}\" is watched for {deadline} after the heal, and not for {within}; give the cut a longer deadline \
+         (Cut::deadline)"
+    )]
+    BeyondDeadline {
+        /// The partition.
+        name: String,
+        /// The bound that was asked for.
+        within: Span,
+        /// The deadline.
+        deadline: Span,
+    },
     /// This process can't keep the connection to the daemon.
     #[error("no thread keeps the connection to the daemon: {0}")]
     Thread(String),

@@ -1,0 +1,17 @@
+//! For how long a guard watches a recovery, against a daemon with the peers n1 and n2 and a required endpoint.
+
+use std::time::Duration;
+
+use injector_client::test::{Cut, GuardError, Partition};
+
+#[test]
+fn a_bound_beyond_the_deadline_is_refused() {
+    let partition = Partition::cut(Cut::isolate(["n1"]).deadline(Duration::from_secs(30))).unwrap();
+    let refused = partition.recovers(Duration::from_secs(31)).unwrap_err();
+    assert!(matches!(refused, GuardError::BeyondDeadline { .. }), "{refused:?}");
+    let said = refused.to_string();
+    assert!(said.contains("is watched for 30s after the heal, and not for 31s"), "{said}");
+    assert!(said.contains("Cut::deadline"), "{said}");
+    // The deadline itself may be asked for.
+    partition.recovers(Duration::from_secs(30)).unwrap();
+}
