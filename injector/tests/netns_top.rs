@@ -10,6 +10,7 @@ mod sshd;
 #[expect(dead_code, reason = "each test program uses a part")]
 mod terminal;
 
+use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -111,6 +112,33 @@ fn top_shows_a_cut_heals_it_by_a_key_and_gives_the_terminal_back() {
     let output = daemon.cli(&["top"]);
     assert_eq!(output.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&output.stderr).contains("top needs a terminal"));
+}
+
+/// A partition of more than 1,000 links: the daemon lists them part by part.
+#[test]
+#[needs(root)]
+fn top_shows_every_cut_of_a_partition_with_very_many_links() {
+    const PEERS: usize = 600;
+    let lab = Lab::new(1);
+    let mut config = "peers:\n".to_owned();
+    for peer in 1..=PEERS {
+        let _ = writeln!(config, "  n{peer}: {{ addresses: [10.200.{}.{}] }}", peer / 250, peer % 250 + 1);
+    }
+    let _ = writeln!(config, "interfaces: [{{ name: eth0, netns: {} }}]", lab.netns("n1"));
+    let daemon = Daemon::start(&config);
+    let mut request = isolate("n1", Duration::from_mins(10));
+    request.verdict.allow_uncovered = true;
+    let cut = daemon.apply("p", &request);
+    assert_eq!((cut.totals.links, cut.links), (2 * (PEERS - 1), None));
+    let mut command = top_of(&daemon);
+    let mut top = Terminal::start(command.env("TERM", "xterm"));
+    let shown = top.wait_for("all links", |shown| shown.contains("LINKS, 10 of 600") && !shown.contains('?'));
+    let cuts = |shown: &str, peer: &str| {
+        line(shown, peer).split_whitespace().filter(|cell| *cell == "cut" || cell.starts_with('✂')).count()
+    };
+    assert_eq!((cuts(&shown, "n1 "), cuts(&shown, "n2 "), cuts(&shown, "n10 ")), (9, 1, 1), "{shown}");
+    top.press("q");
+    assert!(top.end().success());
 }
 
 /// Over ssh the terminal is one of sshd's, of the size and kind that the person's has.

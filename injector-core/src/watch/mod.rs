@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::api::{Event, EventKind, PartitionState, PartitionView, RecoveryRecord, Status};
 use crate::clock::MonoNs;
 use crate::model::natural;
+use links::Links;
 
+pub mod links;
 pub mod screen;
 
 /// How many final records are kept.
@@ -53,19 +55,30 @@ pub struct Live {
     pub healed_at: Option<MonoNs>,
     /// Packets dropped so far; `None` where they were not counted.
     pub dropped: Option<u64>,
-    /// Its links, by sender and receiver; empty until its counters were read.
-    pub links: BTreeMap<(String, String), Drops>,
+    /// How many links it cuts.
+    pub total: usize,
+    /// Those of them that were read so far.
+    pub links: Links,
 }
 
-/// The drops of a link under one partition.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Drops {
-    /// Packets so far,
-    pub packets: u64,
-    /// when they were counted,
-    pub at: MonoNs,
-    /// and how many a second since the count before; `None` after one count.
-    pub rate: Option<f64>,
+impl Live {
+    fn is_read(&self) -> bool {
+        self.links.len() >= self.total
+    }
+}
+
+/// What is known of the cut of a link.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LinkCut {
+    /// No partition cuts it.
+    No,
+    /// A partition cuts it.
+    Yes {
+        /// Packets dropped a second; `None` while a partition's drops were not counted twice, or its links are not all read.
+        rate: Option<f64>,
+    },
+    /// No partition is known to cut it, and the links of one are not all read.
+    Unknown,
 }
 
 /// Whether an endpoint serves, over time.
@@ -191,7 +204,8 @@ impl Watch {
                 ends_at: None,
                 healed_at: None,
                 dropped: None,
-                links: BTreeMap::new(),
+                total: 0,
+                links: Links::default(),
             });
             self.partitions.len() - 1
         });
@@ -200,19 +214,9 @@ impl Watch {
         live.ends_at = view.ends_at_ns;
         live.healed_at = view.healed.as_ref().map(|healed| healed.at.end_ns);
         live.dropped = view.totals.dropped_packets;
+        live.total = view.totals.links;
         for link in view.links.iter().flatten() {
-            // A count that is not known changes no rate.
-            let Some(packets) = link.dropped_packets else { continue };
-            let drops = live.links.entry((link.src.clone(), link.dst.clone())).or_insert(Drops {
-                packets,
-                at,
-                rate: None,
-            });
-            let seconds = at.saturating_since(drops.at).as_secs_f64();
-            if seconds > 0.0 {
-                let more = packets.saturating_sub(drops.packets);
-                *drops = Drops { packets, at, rate: Some(more as f64 / seconds) };
-            }
+            live.links.take(at, link);
         }
     }
 
@@ -261,16 +265,29 @@ impl Watch {
         self.recoveries.truncate(RECOVERIES);
     }
 
-    /// The cut of a link: `None` if there is none, else the packets a second that its partitions drop, or
-    /// `Some(None)` where a partition's drops were not counted twice yet.
-    pub fn cut(&self, src: &str, dst: &str) -> Option<Option<f64>> {
-        let key = (src.to_owned(), dst.to_owned());
-        let active = self.partitions.iter().filter(|live| live.state == PartitionState::Active);
-        let drops: Vec<&Drops> = active.filter_map(|live| live.links.get(&key)).collect();
-        if drops.is_empty() {
-            return None;
+    /// The partitions that cut now.
+    fn active(&self) -> impl Iterator<Item = &Live> {
+        self.partitions.iter().filter(|live| live.state == PartitionState::Active)
+    }
+
+    /// The cut of a link.
+    pub fn cut(&self, src: &str, dst: &str) -> LinkCut {
+        let mut cut = LinkCut::No;
+        let mut is_read = true;
+        for live in self.active() {
+            is_read &= live.is_read();
+            let Some(drops) = live.links.get(src, dst) else { continue };
+            let rate = match cut {
+                LinkCut::Yes { rate } => rate.zip(drops.rate).map(|(one, other)| one + other),
+                LinkCut::No | LinkCut::Unknown => drops.rate,
+            };
+            cut = LinkCut::Yes { rate };
         }
-        Some(drops.iter().try_fold(0.0, |sum, drops| Some(sum + drops.rate?)))
+        match cut {
+            _ if is_read => cut,
+            LinkCut::Yes { .. } => LinkCut::Yes { rate: None },
+            LinkCut::No | LinkCut::Unknown => LinkCut::Unknown,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Live, Recovery, Served, Watch};
+use super::{LinkCut, Live, Recovery, Served, Watch};
 use crate::api::{Outcome, PartitionState};
 use crate::clock::MonoNs;
 use crate::shown::reorders;
@@ -179,7 +179,8 @@ fn phase(live: &Live, now: MonoNs) -> String {
     }
 }
 
-/// Senders down, receivers across. Peers of links that are cut come first where not all have room.
+/// Senders down, receivers across. Peers of links that are cut come first where not all have room. `?` is a link that may be
+/// cut: the links of a partition are not all read.
 fn matrix(watch: &Watch, width: usize) -> Vec<Line> {
     let room = width.saturating_sub(NAME + 2) / CELL;
     let mut peers: Vec<&str> = watch.peers.iter().map(String::as_str).collect();
@@ -188,7 +189,7 @@ fn matrix(watch: &Watch, width: usize) -> Vec<Line> {
             watch
                 .peers
                 .iter()
-                .any(|other| watch.cut(peer, other).is_some() || watch.cut(other, peer).is_some())
+                .any(|other| watch.cut(peer, other) != LinkCut::No || watch.cut(other, peer) != LinkCut::No)
         };
         peers.sort_by_key(|peer| !is_cut(peer));
         peers.truncate(room);
@@ -208,9 +209,10 @@ fn matrix(watch: &Watch, width: usize) -> Vec<Line> {
         for dst in &peers {
             let (style, cell) = match watch.cut(src, dst) {
                 _ if src == dst => (Style::Faint, String::new()),
-                None => (Style::Faint, "·".to_owned()),
-                Some(None) => (Style::Bad, "cut".to_owned()),
-                Some(Some(rate)) => (Style::Bad, format!("✂{}", count(rate))),
+                LinkCut::No => (Style::Faint, "·".to_owned()),
+                LinkCut::Unknown => (Style::Plain, "?".to_owned()),
+                LinkCut::Yes { rate: None } => (Style::Bad, "cut".to_owned()),
+                LinkCut::Yes { rate: Some(rate) } => (Style::Bad, format!("✂{}", count(rate))),
             };
             line.push((style, format!("{cell:>CELL$}")));
         }

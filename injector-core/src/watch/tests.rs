@@ -156,8 +156,8 @@ fn any_size_has_as_many_lines_and_no_longer_ones() {
 #[test]
 fn a_link_is_cut_while_its_partition_is_active() {
     let mut watch = seen();
-    assert_eq!(watch.cut("n1", "n2"), Some(Some(2_500.0)));
-    assert_eq!(watch.cut("n1", "n10"), None);
+    assert_eq!(watch.cut("n1", "n2"), LinkCut::Yes { rate: Some(2_500.0) });
+    assert_eq!(watch.cut("n1", "n10"), LinkCut::No);
     let healed = Healed {
         name: "p".into(),
         generation: 3,
@@ -165,7 +165,7 @@ fn a_link_is_cut_while_its_partition_is_active() {
         healed_by: HealedBy::Request,
     };
     watch.event(&event(11_500_000_000, EventKind::Heal { healed }));
-    assert_eq!(watch.cut("n1", "n2"), None);
+    assert_eq!(watch.cut("n1", "n2"), LinkCut::No);
     let shown = text(&screen(&watch, MonoNs(12_000_000_000), 0, "", SIZE));
     assert!(
         shown.contains("healed 0.5 s ago")
@@ -176,6 +176,48 @@ fn a_link_is_cut_while_its_partition_is_active() {
     let record = EventKind::Record { name: "p".into(), generation: 3, outcome: Outcome::Recovered };
     watch.event(&event(12_000_000_000, record));
     assert!(watch.partitions.is_empty());
+}
+
+/// The daemon lists no links of a partition that has more than 1,000, unless it is asked for them part by part.
+#[test]
+fn links_that_are_not_read_yet_are_not_shown_as_not_cut() {
+    let part = |links: Option<&[(&str, &str, u64)]>| {
+        let mut json = view("p", 3, "active", links.unwrap_or_default());
+        json["totals"]["links"] = 3.into();
+        if links.is_none() {
+            json["links"] = serde_json::Value::Null;
+        }
+        json
+    };
+    let matrix = |watch: &Watch| {
+        let shown = text(&screen(watch, MonoNs(11_000_000_000), 0, "", SIZE));
+        let rows = shown.lines().skip_while(|line| !line.starts_with("LINKS")).skip(1).take(3);
+        rows.map(|row| row.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let mut watch = Watch::default();
+    watch.status(&status(
+        &serde_json::json!({ "peers": peers(&["n1", "n2", "n3"]), "partitions": [part(None)] }),
+    ));
+    assert_eq!(matrix(&watch), ["? ?", "? ?", "? ?"]);
+    let mut read = |at: u64, links: &[(&str, &str, u64)]| {
+        watch.partition(MonoNs(at * 1_000_000_000), &serde_json::from_value(part(Some(links))).unwrap());
+        matrix(&watch)
+    };
+    assert_eq!(read(10, &[("n1", "n2", 7), ("n2", "n1", 0)]), ["cut ?", "cut ?", "? ?"]);
+    assert_eq!(read(10, &[("n3", "n1", 0)]), ["cut ·", "cut ·", "cut ·"]);
+    // Each part has the time of its own count.
+    assert_eq!(read(11, &[("n1", "n2", 17), ("n2", "n1", 0)]), ["✂10 ·", "✂0 ·", "cut ·"]);
+    assert_eq!(read(12, &[("n3", "n1", 10)]), ["✂10 ·", "✂0 ·", "✂5 ·"]);
+}
+
+#[test]
+fn a_link_whose_drops_cannot_be_counted_is_cut() {
+    let mut json = view("p", 3, "active", &[("n1", "n2", 0)]);
+    json["links"][0]["dropped_packets"] = serde_json::Value::Null;
+    let mut watch = Watch::default();
+    watch.partition(MonoNs(1), &serde_json::from_value(json).unwrap());
+    assert_eq!(watch.cut("n1", "n2"), LinkCut::Yes { rate: None });
+    assert_eq!(watch.cut("n2", "n1"), LinkCut::No);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::args::Common;
 use super::failure::{Exit, Failure};
 use super::hosts::limit::connected;
 use injector_client::{Client, ClientError};
-use injector_core::api::{Event, EventKind, PartitionState};
+use injector_core::api::{Event, EventKind, MOST_LISTED, PartitionState, Status};
 use injector_core::clock::MonoNs;
 use injector_core::watch::Watch;
 use injector_core::watch::screen::{Line, Style, in_ascii, screen};
@@ -26,6 +26,9 @@ use injector_core::watch::screen::{Line, Style, in_ascii, screen};
 const POLL: Duration = Duration::from_secs(1);
 /// How often the screen is drawn while nothing happens: countdowns have tenths.
 const DRAW: Duration = Duration::from_millis(200);
+/// How long one poll reads counters of links. The rest is read by the next polls, so that a partition of very many links
+/// keeps neither the daemon nor the keys busy.
+const READ: Duration = Duration::from_millis(200);
 /// How long a thread waits for a key before it looks whether it is still wanted.
 const KEY: Duration = Duration::from_millis(200);
 /// Records of so many of the latest partitions are fetched at the start.
@@ -49,8 +52,13 @@ pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
         ));
     }
     let mut client = connected(common).await?;
-    let mut view =
-        View { watch: Watch::default(), read: (MonoNs(0), Instant::now()), selected: 0, note: String::new() };
+    let mut view = View {
+        watch: Watch::default(),
+        read: (MonoNs(0), Instant::now()),
+        next_page: 0,
+        selected: 0,
+        note: String::new(),
+    };
     view.poll(&mut client).await?;
     let mut terminal = ratatui::try_init()
         .map_err(|error| Failure::new(Exit::UNDECIDED, format!("the terminal: {error}")))?;
@@ -129,6 +137,8 @@ struct View {
     watch: Watch,
     /// The daemon's clock when its status was last read.
     read: (MonoNs, Instant),
+    /// Where in the pages of links the next poll begins.
+    next_page: usize,
     selected: usize,
     note: String,
 }
@@ -144,12 +154,19 @@ impl View {
         let status = client.status().await?;
         self.read = (status.now_ns, Instant::now());
         self.watch.status(&status);
-        for live in status.partitions.iter().filter(|live| live.state == PartitionState::Active) {
-            match client.partition(&live.name).await {
+        let pages = pages(&status);
+        let begun = Instant::now();
+        for _ in &pages {
+            let (name, from) = pages[self.next_page % pages.len()];
+            self.next_page = (self.next_page + 1) % pages.len();
+            match client.partition_from(name, from).await {
                 Ok(view) => self.watch.partition(self.now(), &view),
                 // Forgotten since.
                 Err(ClientError::Problem(_)) => {}
                 Err(error) => return Err(error),
+            }
+            if begun.elapsed() >= READ {
+                break;
             }
         }
         self.selected = self.selected.min(self.watch.partitions.len().saturating_sub(1));
@@ -217,6 +234,14 @@ impl View {
         });
         drawn.map(drop).map_err(|error| Failure::new(Exit::UNDECIDED, format!("the terminal: {error}")))
     }
+}
+
+/// What is to be read to know every link that is cut: the names of partitions, with the first link of each page.
+fn pages(status: &Status) -> Vec<(&str, usize)> {
+    let active = status.partitions.iter().filter(|live| live.state == PartitionState::Active);
+    active
+        .flat_map(|live| (0..live.totals.links).step_by(MOST_LISTED).map(|from| (live.name.as_str(), from)))
+        .collect()
 }
 
 /// Whether the terminal shows more than ASCII: by the first variable of the locale that is set, as the C library has it. It
