@@ -84,8 +84,8 @@ pub enum LinkCut {
 /// Whether an endpoint serves, over time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Strip {
-    /// When its state changed, and to what: healthy or not.
-    changes: VecDeque<(MonoNs, bool)>,
+    /// When its state changed, and to what: healthy, not healthy, or not known. In the order of time.
+    changes: VecDeque<(MonoNs, Option<bool>)>,
     /// Why it is not healthy.
     pub error: Option<String>,
 }
@@ -93,28 +93,37 @@ pub struct Strip {
 /// The health of an endpoint in one second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
-    /// Healthy all the time.
+    /// Known to be healthy all the time.
     Yes,
     /// Unhealthy at some time.
     No,
-    /// Not known.
+    /// Not known at some time.
     Unknown,
 }
 
 impl Strip {
-    fn change(&mut self, at: MonoNs, is_healthy: bool) {
-        if self.changes.back().is_some_and(|(last, state)| *state == is_healthy || *last > at) {
-            return;
+    /// Takes in a state; whether it is the latest. Events of the past come after the status of the present.
+    fn change(&mut self, at: MonoNs, state: Option<bool>) -> bool {
+        let place = self.changes.partition_point(|(earlier, _)| *earlier <= at);
+        let is_latest = place == self.changes.len();
+        if place.checked_sub(1).is_some_and(|before| self.changes[before].1 == state) {
+            return is_latest;
         }
-        self.changes.push_back((at, is_healthy));
+        // The one after it is no change any more.
+        if self.changes.get(place).is_some_and(|(_, after)| *after == state) {
+            self.changes[place].0 = at;
+        } else {
+            self.changes.insert(place, (at, state));
+        }
         if self.changes.len() > CHANGES {
             self.changes.pop_front();
         }
+        is_latest
     }
 
-    /// The endpoint's state now.
+    /// The endpoint's state now; `None` if it is not known.
     pub fn now(&self) -> Option<bool> {
-        self.changes.back().map(|(_, state)| *state)
+        self.changes.back().and_then(|(_, state)| *state)
     }
 
     /// The last seconds of the daemon's clock, the present one at the end.
@@ -132,14 +141,15 @@ impl Strip {
     }
 
     fn within(&self, from: MonoNs, until: MonoNs) -> Served {
-        let before = self.changes.iter().rev().find(|(at, _)| *at <= from).map(|(_, state)| *state);
-        let mut during =
-            self.changes.iter().filter(|(at, _)| *at > from && *at < until).map(|(_, state)| *state);
-        let has_failed = before == Some(false) || during.any(|state| !state);
-        match (has_failed, before) {
-            (true, _) => Served::No,
-            (false, Some(_)) => Served::Yes,
-            (false, None) => Served::Unknown,
+        let before = self.changes.iter().rev().find(|(at, _)| *at <= from).and_then(|(_, state)| *state);
+        let during = self.changes.iter().filter(|(at, _)| *at > from && *at < until).map(|(_, state)| *state);
+        let states: Vec<Option<bool>> = std::iter::once(before).chain(during).collect();
+        if states.contains(&Some(false)) {
+            Served::No
+        } else if states.contains(&None) {
+            Served::Unknown
+        } else {
+            Served::Yes
         }
     }
 }
@@ -172,9 +182,7 @@ impl Watch {
         self.endpoints.retain(|name, _| status.endpoints.iter().any(|endpoint| endpoint.name == *name));
         for endpoint in &status.endpoints {
             let strip = self.endpoints.entry(endpoint.name.clone()).or_default();
-            if let Some(is_healthy) = endpoint.healthy {
-                strip.change(status.now_ns, is_healthy);
-            }
+            strip.change(status.now_ns, endpoint.healthy);
             strip.error.clone_from(&endpoint.last_error);
         }
         self.partitions.retain(|live| {
@@ -225,8 +233,9 @@ impl Watch {
         match &event.kind {
             EventKind::Health { endpoint, healthy, error } => {
                 let strip = self.endpoints.entry(endpoint.clone()).or_default();
-                strip.change(event.at_ns, *healthy);
-                strip.error.clone_from(error);
+                if strip.change(event.at_ns, Some(*healthy)) {
+                    strip.error.clone_from(error);
+                }
             }
             EventKind::Cut { name, .. } => self.last = Some(format!("cut {name}")),
             EventKind::Heal { healed } => {

@@ -47,6 +47,11 @@ fn view(name: &str, generation: u32, state: &str, links: &[(&str, &str, u64)]) -
     })
 }
 
+fn endpoint(name: &str, healthy: Option<bool>) -> serde_json::Value {
+    let rules = crate::model::ProbeRules::default();
+    serde_json::json!({ "name": name, "peer": null, "required": true, "healthy": healthy, "last_error": null, "probe": rules })
+}
+
 fn text(lines: &[Line]) -> String {
     lines
         .iter()
@@ -64,14 +69,10 @@ fn seen() -> Watch {
     }
     watch.event(&health(7_500, "ingress@n1", false));
     watch.event(&health(8_200, "ingress@n1", true));
-    let endpoint = |name: &str| {
-        let rules = crate::model::ProbeRules::default();
-        serde_json::json!({ "name": name, "peer": null, "required": true, "healthy": null, "last_error": null, "probe": rules })
-    };
     let partition = view("p", 3, "active", &[("n1", "n2", 100), ("n2", "n1", 0)]);
     watch.status(&status(&serde_json::json!({
         "peers": peers(&["n10", "n2", "n1"]),
-        "endpoints": [endpoint("ingress@n1"), endpoint("ingress@n2"), endpoint("ingress@n10")],
+        "endpoints": [endpoint("ingress@n1", Some(true)), endpoint("ingress@n2", Some(true)), endpoint("ingress@n10", None)],
         "partitions": [partition],
     })));
     let later = view("p", 3, "active", &[("n1", "n2", 2_600), ("n2", "n1", 0)]);
@@ -208,6 +209,58 @@ fn links_that_are_not_read_yet_are_not_shown_as_not_cut() {
     // Each part has the time of its own count.
     assert_eq!(read(11, &[("n1", "n2", 17), ("n2", "n1", 0)]), ["✂10 ·", "✂0 ·", "cut ·"]);
     assert_eq!(read(12, &[("n3", "n1", 10)]), ["✂10 ·", "✂0 ·", "✂5 ·"]);
+}
+
+/// The state of one endpoint at an instant, as the daemon's status has it.
+fn status_at(seconds: u64, healthy: Option<bool>) -> Status {
+    let now = MonoNs(seconds * 1_000_000_000);
+    status(&serde_json::json!({ "now_ns": now, "endpoints": [endpoint("e", healthy)] }))
+}
+
+fn strip(watch: &Watch, seconds: u64) -> String {
+    let served = watch.endpoints["e"].seconds(MonoNs(seconds * 1_000_000_000), 8);
+    let sign = |served: &Served| match served {
+        Served::Yes => '✓',
+        Served::No => '✗',
+        Served::Unknown => '·',
+    };
+    served.iter().map(sign).collect()
+}
+
+/// A status says `null` where results are too old to tell, and no event does.
+#[test]
+fn an_endpoint_whose_health_is_no_longer_known_is_not_shown_as_healthy() {
+    let mut watch = Watch::default();
+    watch.event(&health(1_000, "e", true));
+    watch.status(&status_at(3, Some(true)));
+    watch.status(&status_at(4, None));
+    assert_eq!(strip(&watch, 6), "··✓✓✓···");
+    assert_eq!(watch.endpoints["e"].now(), None);
+    watch.status(&status_at(7, Some(true)));
+    assert_eq!(strip(&watch, 8), "✓✓✓···✓✓");
+    watch.status(&status_at(9, None));
+    watch.event(&health(9_500, "e", false));
+    assert_eq!(strip(&watch, 10), "✓···✓✓✗✗", "a failure within a second outweighs what is not known in it");
+}
+
+/// `top` reads the status first: what was before comes as events after it.
+#[test]
+fn events_of_the_past_are_shown_also_after_the_status_of_the_present() {
+    let mut watch = Watch::default();
+    watch.status(&status_at(8, Some(true)));
+    watch.event(&health(2_000, "e", true));
+    watch.event(&health(4_000, "e", false));
+    watch.event(&health(6_000, "e", true));
+    assert_eq!(strip(&watch, 8), "·✓✓✗✗✓✓✓");
+    assert_eq!(watch.endpoints["e"].error, None, "an error of the past is none of the present");
+    watch.event(&health(9_000, "e", false));
+    assert_eq!(strip(&watch, 10), "✓✗✗✓✓✓✗✗");
+    assert_eq!(watch.endpoints["e"].error.as_deref(), Some("connection refused"));
+    // Also where the present state is not known.
+    let mut watch = Watch::default();
+    watch.status(&status_at(8, None));
+    watch.event(&health(2_000, "e", true));
+    assert_eq!(strip(&watch, 9), "✓✓✓✓✓✓··");
 }
 
 #[test]
