@@ -3,7 +3,7 @@
 //!
 //! `injector top` feeds it and puts [`screen`](screen::screen) on a terminal.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use crate::api::{Event, EventKind, PartitionState, PartitionView, RecoveryRecord, Status};
 use crate::clock::MonoNs;
@@ -277,6 +277,11 @@ impl Watch {
     /// The partitions that cut now.
     fn active(&self) -> impl Iterator<Item = &Live> {
         self.partitions.iter().filter(|live| live.state == PartitionState::Active)
+    }
+
+    /// The peers at an end of a link that is known to be cut.
+    pub fn cut_peers(&self) -> HashSet<&str> {
+        self.active().flat_map(|live| live.links.ends()).collect()
     }
 
     /// The cut of a link.

@@ -185,13 +185,8 @@ fn matrix(watch: &Watch, width: usize) -> Vec<Line> {
     let room = width.saturating_sub(NAME + 2) / CELL;
     let mut peers: Vec<&str> = watch.peers.iter().map(String::as_str).collect();
     if peers.len() > room {
-        let is_cut = |peer: &str| {
-            watch
-                .peers
-                .iter()
-                .any(|other| watch.cut(peer, other) != LinkCut::No || watch.cut(other, peer) != LinkCut::No)
-        };
-        peers.sort_by_key(|peer| !is_cut(peer));
+        let cut = watch.cut_peers();
+        peers.sort_by_key(|peer| !cut.contains(peer));
         peers.truncate(room);
     }
     let label = if peers.len() < watch.peers.len() {

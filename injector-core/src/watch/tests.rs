@@ -264,6 +264,34 @@ fn events_of_the_past_are_shown_also_after_the_status_of_the_present() {
 }
 
 #[test]
+fn peers_with_cut_links_come_first_where_not_all_have_room() {
+    let mut watch = seen();
+    watch.peers = (1..=40).map(|peer| format!("n{peer}")).collect();
+    let cut = view("q", 4, "active", &[("n30", "n20", 1)]);
+    watch.partition(MonoNs(10_000_000_000), &serde_json::from_value(cut).unwrap());
+    let shown = text(&screen(&watch, MonoNs(11_000_000_000), 0, "", SIZE));
+    let head = shown.lines().find(|line| line.starts_with("LINKS")).unwrap();
+    assert_eq!(head, "LINKS, 10 of 40     n1    n2   n20   n30    n3    n4    n5    n6    n7    n8");
+}
+
+/// The screen is drawn five times a second: the work must grow with the peers, not with their pairs.
+#[test]
+fn a_screen_of_many_peers_takes_no_time_for_each_pair_of_them() {
+    let drawn_in = |peers: usize| {
+        let watch = Watch { peers: (0..peers).map(|peer| format!("n{peer}")).collect(), ..Watch::default() };
+        let once = || {
+            let begun = std::time::Instant::now();
+            assert_eq!(screen(&watch, MonoNs(0), 0, "", SIZE).len(), SIZE.1);
+            begun.elapsed()
+        };
+        (0..20).map(|_| once()).min().unwrap()
+    };
+    let (few, many) = (drawn_in(64), drawn_in(1024));
+    // Were each pair looked at, it would be 256 times as many.
+    assert!(many < few * 50, "{few:?} with 64 peers, {many:?} with 1,024");
+}
+
+#[test]
 fn a_link_whose_drops_cannot_be_counted_is_cut() {
     let mut json = view("p", 3, "active", &[("n1", "n2", 0)]);
     json["links"][0]["dropped_packets"] = serde_json::Value::Null;
