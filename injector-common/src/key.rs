@@ -332,7 +332,7 @@ pub struct EndpointKey {
     pub pad: u16,
 }
 
-/// A stream in one direction of a TCP connection.
+/// A stream in one direction of a TCP connection, or a conversation, whose key is the same for both directions.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamKey {
@@ -340,12 +340,17 @@ pub struct StreamKey {
     pub src: Address,
     /// The receiver.
     pub dst: Address,
-    /// The sender's port.
+    /// The sender's port; of a conversation by another protocol than TCP, the peer.
     pub sport: u16,
-    /// The receiver's port.
+    /// The receiver's port, or the peer.
     pub dport: u16,
-    /// The HTTP/2 stream; of a conversation, the generation of the partition that is watched.
+    /// The HTTP/2 stream; of a conversation, the generation of the partition that is watched, with [`Self::DATAGRAMS`].
     pub stream: u32,
+}
+
+impl StreamKey {
+    /// Set in [`Self::stream`] for a conversation by another protocol than TCP, so that its peers are not read as ports.
+    pub const DATAGRAMS: u32 = 1 << 31;
 }
 
 /// A port of a peer on this machine, as the config has it; zero for the address or the port is any.

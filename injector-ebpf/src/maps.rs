@@ -132,7 +132,7 @@ pub static RESPONSES: PerCpuHashMap<ResponseKey, u64> = PerCpuHashMap::with_max_
 #[map]
 pub static STREAMS: LruHashMap<StreamKey, u32> = LruHashMap::with_max_entries(4096, 0);
 /// Conversations on watched links: the directions in which they carried payload after the heal. The lower end is the source
-/// of the key.
+/// of the key: by address, and then by port of a TCP connection, by peer of all else.
 #[map]
 pub static CONVERSATIONS: LruHashMap<StreamKey, u32> = LruHashMap::with_max_entries(4096, 0);
 /// Counters, by `injector_common::record::counter`.

@@ -345,12 +345,17 @@ pub extern "C" fn has_exchanged(generation: u32) -> u32 {
     let Some(context) = CONTEXT.get(0) else { return 0 };
     let packet = &context.packet;
     let Packet { src, dst, .. } = *packet;
-    // No kernel sends a datagram again by itself: of these, payload both ways is enough, whatever the ports.
-    let (sport, dport) = if packet.protocol == protocol::TCP { (packet.sport, packet.dport) } else { (0, 0) };
-    let (key, direction) = if is_lower(packet) {
-        (StreamKey { src, dst, sport, dport, stream: generation }, 1)
+    // No kernel sends a datagram again by itself: of these, payload both ways between the two peers is enough, whatever the
+    // ports. The peers are in the key, since many of them may share one address.
+    let (from, to, stream) = if packet.protocol == protocol::TCP {
+        (packet.sport, packet.dport, generation)
     } else {
-        (StreamKey { src: dst, dst: src, sport: dport, dport: sport, stream: generation }, 2)
+        (context.src as u16, context.dst as u16, generation | StreamKey::DATAGRAMS)
+    };
+    let (key, direction) = if is_lower(packet, from, to) {
+        (StreamKey { src, dst, sport: from, dport: to, stream }, 1)
+    } else {
+        (StreamKey { src: dst, dst: src, sport: to, dport: from, stream }, 2)
     };
     let Some(directions) = CONVERSATIONS.get_ptr_mut(&key) else {
         // The oldest makes room: a conversation that pauses so long is noticed by its next exchange.
@@ -364,15 +369,15 @@ pub extern "C" fn has_exchanged(generation: u32) -> u32 {
     u32::from(seen == 3)
 }
 
-/// Whether the sender is the lower end, by address and then port.
+/// Whether the sender is the lower end, by address and then by port or peer.
 #[inline(always)]
-fn is_lower(packet: &Packet) -> bool {
+fn is_lower(packet: &Packet, from: u16, to: u16) -> bool {
     for index in 0..4 {
         if packet.src[index] != packet.dst[index] {
             return packet.src[index] < packet.dst[index];
         }
     }
-    packet.sport < packet.dport
+    from < to
 }
 
 /// Stamps a successful response of an endpoint for every partition that has healed and is still watched.

@@ -13,6 +13,8 @@
 //! | `ask ADDRESS` | the same by a datagram from a socket of its own |
 //! | `listen-lite ADDRESS` | as `listen`, over UDP-Lite alone; `none` if this kernel has no UDP-Lite |
 //! | `ask-lite ADDRESS` | as `ask`, over UDP-Lite |
+//! | `hold ADDRESS` | `ok`; it has a UDP socket there, and answers nothing |
+//! | `send ADDRESS TO` | `ok`; it has sent a datagram from such a socket |
 //! | `call ADDRESS` | the same, whichever address the answer comes from |
 //! | `start ADDRESS` | what a process that it starts answers to `dial` and `say` |
 //! | `start-as PID ADDRESS` | the same of a process that gets this id; `taken` if another one has it |
@@ -92,6 +94,7 @@ struct Talker {
     next: u32,
     takers: HashMap<String, UnixListener>,
     groups: HashMap<String, Arc<AtomicU32>>,
+    held: HashMap<String, UdpSocket>,
 }
 
 impl Talker {
@@ -122,6 +125,15 @@ impl Talker {
                 Err(error) => return Err(error.into()),
             },
             "ask-lite" => said(ask(what.parse()?, sockets::lite)),
+            "hold" => {
+                self.held.insert(what.to_owned(), UdpSocket::bind(what)?);
+                "ok".to_owned()
+            }
+            "send" => {
+                let (at, to) = what.split_once(' ').context("send ADDRESS TO")?;
+                self.held.get(at).context("no socket is held there")?.send_to(b"hello", to)?;
+                "ok".to_owned()
+            }
             "call" => said(call(what.parse()?)),
             "start" => start(what)?,
             "start-as" => {

@@ -142,6 +142,41 @@ fn what_was_never_cut_stamps_no_first_packet() {
     assert!(record["links"].as_array().unwrap().iter().any(|link| dropped(link) > 0), "{record}");
 }
 
+/// All peers have one address: an exchange of datagrams is of two peers nevertheless, whatever ports they send from.
+#[test]
+#[needs(root, example = "talker")]
+fn datagrams_of_two_peers_are_no_exchange_with_a_third() {
+    const OTHER: &str = "127.0.0.1:7102";
+    let lab = machine();
+    let [mut a, mut b, mut c] = [A, B, C].map(|at| {
+        let mut talker = Talker::start(&lab, "m", &[]);
+        talker.report("hold", at);
+        talker
+    });
+    let daemon = Daemon::start(&lab, "lab", &config(&lab).replace("observe: 1s", "observe: 5s"));
+    b.report("hold", OTHER);
+    daemon.cli("partition isolate a --name p --for 60s");
+    let mut say = || {
+        a.report("send", &format!("{A} {B}"));
+        c.report("send", &format!("{C} {A}"));
+        b.report("send", &format!("{OTHER} {A}"));
+    };
+    say();
+    daemon.cli("heal p");
+    say();
+    let record = record(&daemon, "p");
+    for (src, dst, is_exchange, is_reconnected) in
+        [("a", "b", false, true), ("b", "a", true, true), ("c", "a", false, false), ("a", "c", false, false)]
+    {
+        let links = record["links"].as_array().unwrap();
+        let link = links.iter().find(|link| link["src"] == src && link["dst"] == dst).unwrap();
+        let is_known = |stamp: &str| !link[stamp].is_null();
+        assert_eq!(is_known("first_data_ns"), (src, dst) != ("a", "c"), "{link}");
+        assert_eq!(is_known("first_exchange_ns"), is_exchange, "{link}");
+        assert_eq!(is_known("reconnected_ns"), is_reconnected, "{link}");
+    }
+}
+
 /// What both connections say.
 fn all(word: &str) -> Vec<String> {
     vec![word.to_owned(); 2]

@@ -65,12 +65,12 @@ pub struct Model {
     pub unnamed: u64,
     pub stamps: BTreeMap<LinkKey, LinkStamps>,
     pub responses: BTreeMap<ResponseKey, u64>,
-    /// By generation and the two ends: which of them sent payload after the heal.
-    pub conversations: HashMap<(u32, BTreeSet<Socket>), BTreeSet<Socket>>,
+    /// By generation, whether it is TCP, and the two ends: which of them sent payload after the heal.
+    pub conversations: HashMap<(u32, bool, BTreeSet<Speaker>), BTreeSet<Speaker>>,
 }
 
-/// One end of a conversation.
-type Socket = (IpAddr, u16);
+/// One end of a conversation: an address with the port of a TCP connection, or with the peer.
+type Speaker = (IpAddr, u16);
 
 /// One frame at one hook.
 struct FrameAtHook<'a> {
@@ -220,19 +220,18 @@ impl Model {
                 (_, _) => {}
             }
         }
-        // Of datagrams, which no kernel sends again by itself, payload both ways is enough.
-        let ports = match &reading.content {
-            Content::Tcp { ports, payload: (1.., _), .. } => *ports,
-            Content::Udp { payload: 1.., .. } => None,
+        // Of datagrams, which no kernel sends again by itself, payload both ways between the two peers is enough.
+        let (is_tcp, (source, destination)) = match &reading.content {
+            Content::Tcp { ports, payload: (1.., _), .. } => (true, ports.expect("payload has ports")),
+            Content::Udp { payload: 1.., .. } => (false, (key.src, key.dst)),
             _ => return,
         };
         if is_cut {
             first(&mut stamps.first_data, now);
         }
         let (from, to) = reading.addresses.expect("payload has addresses");
-        let (source, destination) = ports.unwrap_or_default();
         let (from, to) = ((plain(from), source), (plain(to), destination));
-        let sent = self.conversations.entry((key.generation, [from, to].into())).or_default();
+        let sent = self.conversations.entry((key.generation, is_tcp, [from, to].into())).or_default();
         sent.insert(from);
         if sent.len() == 2 {
             first(&mut stamps.first_exchange, now);
