@@ -142,9 +142,10 @@ pub struct Packet {
     pub discovery: u8,
     /// The address that an overriding neighbour advertisement announces; of other packets it says nothing.
     pub announced: Address,
-    /// Where the TCP or UDP payload begins.
+    /// Where the payload begins: what follows the header of TCP, UDP, UDP-Lite or SCTP, and the IP headers of all else; 0 for
+    /// ICMP, later fragments, and what is cut short before it.
     pub payload_at: u32,
-    /// How long it is.
+    /// How long it is, in bytes.
     pub payload_len: u32,
     /// Next header and hop limit of IPv6, and [`NEIGHBOURS`] of ARP, which routers pass on to nobody. 0 for all else, and
     /// behind a tag, which may be of a network of its own.
@@ -441,21 +442,26 @@ fn transport<B: Bytes>(bytes: &B, chain: &Chain, end: u32, version: Version, pac
         // The ports alone first: a small first fragment has no more.
         let Some([found]) = bytes.words(at) else { return };
         ports(found, packet);
-        if chain.protocol == protocol::UDP {
-            payload(at + 8, end, packet);
-        } else if chain.protocol == protocol::TCP
-            // Two bytes of the acknowledgement, offset, flags: a header may be cut short after them.
-            && let Some([word]) = bytes.words(at + 10)
-        {
-            let word = u32::from_be(word);
-            packet.tcp_flags = word as u8;
-            payload(at + (word >> 12 & 0x0f) * 4, end, packet);
+        match chain.protocol {
+            protocol::SCTP => payload(at + 12, end, packet),
+            protocol::UDP | protocol::UDP_LITE => payload(at + 8, end, packet),
+            _ => {
+                // Two bytes of the acknowledgement, offset, flags: a header may be cut short after them.
+                let Some([word]) = bytes.words(at + 10) else { return };
+                let word = u32::from_be(word);
+                packet.tcp_flags = word as u8;
+                payload(at + (word >> 12 & 0x0f) * 4, end, packet);
+            }
         }
-    } else if chain.protocol == CHECK_PROTOCOL
-        && let Some([first]) = bytes.words(at)
-        && first == u32::from_ne_bytes(CHECK_MAGIC)
-    {
-        packet.flags |= flag::CHECK;
+    } else if !protocol::is_extension(chain.protocol) {
+        if chain.protocol == CHECK_PROTOCOL
+            && let Some([first]) = bytes.words(at)
+            && first == u32::from_ne_bytes(CHECK_MAGIC)
+        {
+            packet.flags |= flag::CHECK;
+        }
+        // ESP, GRE and all else: how long its own header is, its protocol alone knows.
+        payload(at, end, packet);
     }
 }
 

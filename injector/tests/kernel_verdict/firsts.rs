@@ -6,6 +6,7 @@ use injector_common::slot::Slot;
 use injector_core::model::Link;
 use injector_lab::needs;
 
+use super::support::frame::fragment;
 use super::support::packet;
 use super::support::programs::{Hook, Programs, link, scoped, steady};
 use super::{MS, NOON, SYN, THREE, bench};
@@ -169,4 +170,52 @@ fn each_of_several_healed_partitions_stamps_its_own_scope() {
     healed.assert_chat(chat);
     let key = LinkKey { generation: 2, slot: 1, src: healed.there.src.0, dst: healed.there.dst.0 };
     assert_eq!(healed.programs.stamps()[&key].first_packet, early[0]);
+}
+
+/// Clusters talk by other protocols too, and what they send is payload. Of ICMP, of the check's frames and of a packet that
+/// has nothing behind its headers, nothing is.
+#[test]
+#[needs(root, every_kernel)]
+fn what_other_protocols_carry_is_payload() {
+    const ESP: u8 = 50;
+    const SCTP: u8 = 132;
+    const UDP_LITE: u8 = 136;
+    let with_ports = |header: usize, data: &[u8]| [&vec![9; header], data].concat();
+    let behind_options = |next: u8, data: &[u8]| [&[next, 0, 1, 4, 0, 0, 0, 0][..], data].concat();
+    for (protocol, payload) in [
+        (ESP, vec![1]),
+        (47, vec![0; 24]),
+        (UDP_LITE, with_ports(8, b"x")),
+        (SCTP, with_ports(12, b"x")),
+        (253, b"xxxx".to_vec()),
+        (60, behind_options(ESP, b"x")),
+        (60, behind_options(SCTP, &with_ports(12, b"x"))),
+    ] {
+        let ends = if protocol == 60 { ["fd00::1", "fd00::2"] } else { ["10.0.0.1", "10.0.0.2"] };
+        let mut healed = Healed::new(THREE, &steady(1), false);
+        let ask = healed.pass(&packet::ip(ends[0], ends[1], protocol, &payload));
+        assert_eq!(healed.firsts(healed.there), [ask, 0, 0, ask, 0], "protocol {protocol}");
+        let tell = healed.pass(&packet::ip(ends[1], ends[0], protocol, &payload));
+        assert_eq!(healed.firsts(healed.back), [tell, 0, 0, tell, tell], "protocol {protocol}");
+    }
+    let mut healed = Healed::new(THREE, &steady(1), false);
+    let mut seen = [0; 2];
+    for (protocol, payload) in [
+        (1, vec![8; 64]),
+        (ESP, Vec::new()),
+        (UDP_LITE, with_ports(8, b"")),
+        (SCTP, with_ports(12, b"")),
+        (51, vec![9]),
+    ] {
+        for (at, [from, to]) in [["10.0.0.1", "10.0.0.2"], ["10.0.0.2", "10.0.0.1"]].into_iter().enumerate() {
+            let passed = healed.pass(&packet::ip(from, to, protocol, &payload));
+            seen[at] = if seen[at] == 0 { passed } else { seen[at] };
+        }
+    }
+    healed.pass(&fragment(packet::ip("10.0.0.1", "10.0.0.2", ESP, &[1; 64]), 185, false));
+    assert_eq!(healed.firsts(healed.there), [seen[0], 0, 0, 0, 0]);
+    assert_eq!(healed.firsts(healed.back), [seen[1], 0, 0, 0, 0]);
+    let mut healed = Healed::new(THREE, &steady(1), false);
+    healed.pass(&packet::ip("10.0.0.1", "10.0.0.2", 253, b"injcabcdefgh"));
+    healed.assert_none("a frame of the check");
 }

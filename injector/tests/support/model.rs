@@ -223,7 +223,9 @@ impl Model {
         // Of datagrams, which no kernel sends again by itself, payload both ways between the two peers is enough.
         let (is_tcp, (source, destination)) = match &reading.content {
             Content::Tcp { ports, payload: (1.., _), .. } => (true, ports.expect("payload has ports")),
-            Content::Udp { payload: 1.., .. } => (false, (key.src, key.dst)),
+            Content::Udp { payload: 1.., .. } | Content::Other { payload: 1.., .. } => {
+                (false, (key.src, key.dst))
+            }
             _ => return,
         };
         if is_cut {

@@ -38,13 +38,21 @@ pub enum Content<'a> {
     },
     /// The flow that an error quotes, turned round: its protocol and ports.
     Icmp(Option<(u8, Option<(u16, u16)>)>),
-    /// A protocol's number, and its ports if it has any that are known.
-    Other(u8, Option<(u16, u16)>),
+    Other {
+        /// Its number.
+        protocol: u8,
+        /// Its ports, if it has any that are known.
+        ports: Option<(u16, u16)>,
+        payload: usize,
+    },
     /// A frame of the active check.
     Check,
     /// It has no addresses, and nothing else that can be read.
     Unparsed,
 }
+
+/// The numbers of headers that precede another one.
+const EXTENSIONS: [u8; 8] = [0, 43, 44, 51, 60, 135, 139, 140];
 
 /// An IPv4-mapped IPv6 address is that of the IPv4 node (RFC 4291).
 pub fn plain(address: IpAddr) -> IpAddr {
@@ -81,9 +89,7 @@ impl Reading<'_> {
             Protocol::Icmp => 1,
         };
         self.piece_of.is_some_and(|of| {
-            of == protocol
-                || matches!(self.content, Content::Icmp(_))
-                || [0, 43, 44, 51, 60, 135, 139, 140].contains(&of)
+            of == protocol || matches!(self.content, Content::Icmp(_)) || EXTENSIONS.contains(&of)
         })
     }
 
@@ -93,7 +99,7 @@ impl Reading<'_> {
             Content::Tcp { ports, .. } => Some((6, *ports)),
             Content::Udp { ports, .. } => Some((17, *ports)),
             Content::Icmp(quoted) => *quoted,
-            Content::Other(protocol, ports) => Some((*protocol, *ports)),
+            Content::Other { protocol, ports, .. } => Some((*protocol, *ports)),
             Content::Neighbour | Content::Check | Content::Unparsed => None,
         };
         let protocol = match scope.protocol {
@@ -254,8 +260,17 @@ impl<'a> UpperLayer<'a> {
                 Some(kind) if !self.later_fragment => self.icmp(icmp, *kind),
                 _ => Content::Icmp(None),
             },
-            132 => Content::Other(132, self.ports()),
-            other => Content::Other(other, None),
+            protocol @ (132 | 136) => {
+                let (ports, header) = (self.ports(), if protocol == 132 { 12 } else { 8 });
+                let payload = if ports.is_some() { self.beyond(header).0 } else { 0 };
+                Content::Other { protocol, ports, payload }
+            }
+            protocol => {
+                // Behind an extension header that is not followed, who knows what comes.
+                let is_known = !self.later_fragment && !EXTENSIONS.contains(&protocol);
+                let payload = if is_known { self.beyond(0).0 } else { 0 };
+                Content::Other { protocol, ports: None, payload }
+            }
         }
     }
 
