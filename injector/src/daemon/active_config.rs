@@ -118,6 +118,7 @@ impl ActiveConfig {
             let cgroup = bootstrap.cgroup.as_ref();
             LocalPeers::start(&config, kernel.object(), cgroup, bootstrap.rights, &mut workers).await?.unzip()
         };
+        let found = found.zip(local.as_ref().map(LocalPeers::query));
         let observed = ObservedState { local: found, containers: containers.states.clone() };
         let mut interfaces = Interfaces::start(
             &config,

@@ -109,8 +109,9 @@ impl State {
 
     /// Reads who is on the hooks: what can bypass ours makes a partition doubtful that begins now.
     pub(super) async fn confirm_hooks(&mut self) -> Vec<Warning> {
+        let (changes, warnings) = self.interfaces.confirm(&self.config).await;
+        // Only now: a scan attaches programs again that are missing, which the reading is to find.
         self.scan_local_peers();
-        let (changes, warnings) = self.interfaces.confirm().await;
         for (interface, what) in changes {
             self.event(MonoNs::now(), EventKind::Interface { interface, what });
         }

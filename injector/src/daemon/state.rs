@@ -338,7 +338,7 @@ impl State {
 
     /// Takes in news of an interface; answers the namespaces whose probes are to be restarted.
     pub async fn interface(&mut self, event: InterfaceEvent) -> Restarts {
-        if matches!(event, InterfaceEvent::Cgroups) {
+        if matches!(event, InterfaceEvent::Cgroups | InterfaceEvent::OwnersLost) {
             self.scan_local_peers();
         }
         let cuts = self.cuts();

@@ -6,12 +6,10 @@ use std::io;
 
 use super::instances::OwnPrograms;
 use super::owner::Owner;
+use super::query;
 use crate::netlink::filters::{Filter, Side, Tc};
 use crate::netlink::nft::{EgressChain, egress_chains};
 use crate::netlink::{self, LinkFacts};
-
-/// The most programs that the kernel takes on one TCX hook.
-const MOST: usize = 64;
 
 /// Names of programs, by id.
 pub type Names = BTreeMap<u32, String>;
@@ -272,50 +270,18 @@ pub fn has_tcx() -> bool {
     tcx(1, Side::Ingress).is_ok_and(|ids| ids.is_some())
 }
 
-/// The argument of `bpf(BPF_PROG_QUERY)`, which also holds the answer.
-#[repr(C)]
-#[derive(Default)]
-struct Query {
-    interface: u32,
-    attach_type: u32,
-    flags: u32,
-    attach_flags: u32,
-    ids: u64,
-    count: u32,
-    pad: u32,
-    unused: [u64; 3],
-    revision: u64,
-}
-
-const _: () = assert!(size_of::<Query>() == 64);
-
 /// The ids on a TCX hook, in the order of execution, and how often it was changed; `None` if the kernel has no TCX.
-///
-/// aya's own query opens each program for its name, which takes `CAP_SYS_ADMIN`.
 fn tcx(index: u32, side: Side) -> io::Result<Option<(Vec<u32>, u64)>> {
-    const PROG_QUERY: libc::c_int = 16;
-    let mut ids = [0_u32; MOST];
-    let mut query = Query {
-        interface: index,
-        attach_type: match side {
-            Side::Ingress => 46,
-            Side::Egress => 47,
-        },
-        ids: ids.as_mut_ptr() as u64,
-        count: MOST as u32,
-        ..Query::default()
+    let attach_type = match side {
+        Side::Ingress => 46,
+        Side::Egress => 47,
     };
-    // SAFETY: the attributes are as long as given, and point to as many ids as given; both outlive the call.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut query, size_of::<Query>()) };
-    if answer == 0 {
-        return Ok(Some((ids[..(query.count as usize).min(MOST)].to_vec(), query.revision)));
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
+    match query::attached(index, attach_type) {
+        Ok(attached) => Ok(Some((attached.ids, attached.revision))),
         // The attach type is unknown.
-        Some(libc::EINVAL) => Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
         // The hook never had a program.
-        Some(libc::ENOENT) => Ok(Some((Vec::new(), 0))),
-        _ => Err(error),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Some((Vec::new(), 0))),
+        Err(error) => Err(error),
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use aya::maps::{HashMap, Map, MapData, MapError, SkStorage};
-use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSock, Program, SockOps};
+use aya::programs::{BtfTracePoint, Program};
 use aya::{Btf, Ebpf};
 use injector_common::key::{Address, BY_PORT, ListenKey, NOBODY, PortKey, PortUse};
 use rustix::fs::{Mode, OFlags, openat};
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::btf::{self, Field};
+use super::cgroup_hooks::{CgroupHooks, CgroupQuery, Reattached, RefusedProgram};
 use super::object::{Object, SpaceId, wire_address};
 use super::{DatapathError, chain};
 use crate::fault;
@@ -24,9 +25,7 @@ use injector_core::model::PeerId;
 
 /// The program on `lo`.
 pub(super) const EGRESS: &str = "injector_lo";
-/// The programs on a cgroup.
-const ON_CGROUP: [&str; 4] = ["injector_sock", "injector_bind4", "injector_bind6", "injector_connect"];
-/// The programs that follow processes, with their tracepoints.
+/// The programs that follow processes, with their tracepoints. The kernel lets nobody detach those.
 const ON_PROCESSES: [(&str, &str); 2] =
     [("injector_fork", "sched_process_fork"), ("injector_exit", "sched_process_exit")];
 
@@ -100,7 +99,9 @@ pub struct LocalHooks {
     used: HashMap<MapData, PortKey, PortUse>,
     listens: Vec<(SpaceId, Listen, PeerId)>,
     /// Holds the programs to their hooks.
-    _programs: Ebpf,
+    programs: Ebpf,
+    cgroup: CgroupHooks,
+    query: CgroupQuery,
 }
 
 impl LocalHooks {
@@ -154,12 +155,21 @@ impl LocalHooks {
             });
             attached.map_err(|why| LocalError::Attach { name, why })?;
         }
-        for name in ON_CGROUP {
-            let attached = fault::at("local/attach").map_err(|error| error.to_string());
-            let attached = attached.and_then(|()| attach(&mut programs, name, cgroup));
-            attached.map_err(|why| LocalError::Attach { name, why })?;
-        }
-        Ok(Self { owners, processes, cgroups, used, listens: listens.to_vec(), _programs: programs })
+        let root = cgroup.try_clone().map_err(LocalError::NoCgroup)?;
+        let attached = CgroupHooks::attach(&mut programs, root);
+        let refused = |RefusedProgram { name, why }| LocalError::Attach { name, why };
+        let (cgroup, query) = attached.map_err(refused)?;
+        Ok(Self { owners, processes, cgroups, used, listens: listens.to_vec(), programs, cgroup, query })
+    }
+
+    /// Asks whether the programs are still attached, without these hooks.
+    pub fn query(&self) -> CgroupQuery {
+        self.query.clone()
+    }
+
+    /// Attaches the programs again that another process has detached.
+    pub fn reattach(&mut self) -> Reattached {
+        self.cgroup.reattach(&mut self.programs, &self.query)
     }
 
     /// The owner of a socket.
@@ -285,37 +295,6 @@ where
     let program =
         programs.program_mut(name).ok_or_else(|| format!("the eBPF object has no program {name}"))?;
     program.try_into().map_err(|error| chain(&error))
-}
-
-fn attach(programs: &mut Ebpf, name: &str, cgroup: &OwnedFd) -> Result<(), String> {
-    let program =
-        programs.program_mut(name).ok_or_else(|| format!("the eBPF object has no program {name}"))?;
-    // A link is always one of many, whatever others have there; the mode is for attachments that are none.
-    let mode = CgroupAttachMode::Single;
-    let attached = match program {
-        Program::CgroupSock(program) => attach_sock(program, cgroup, mode),
-        Program::SockOps(program) => attach_ops(program, cgroup, mode),
-        _ => return Err(format!("{name} is no program for a cgroup")),
-    };
-    attached.map_err(|error| chain(&error))
-}
-
-fn attach_sock(
-    program: &mut CgroupSock,
-    cgroup: &OwnedFd,
-    mode: CgroupAttachMode,
-) -> Result<(), aya::programs::ProgramError> {
-    program.load()?;
-    program.attach(cgroup, mode).map(drop)
-}
-
-fn attach_ops(
-    program: &mut SockOps,
-    cgroup: &OwnedFd,
-    mode: CgroupAttachMode,
-) -> Result<(), aya::programs::ProgramError> {
-    program.load()?;
-    program.attach(cgroup, mode).map(drop)
 }
 
 /// The root of all cgroups, by a mount of cgroup2 that no path leads to: where others have mounted it does not matter.

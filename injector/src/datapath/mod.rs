@@ -4,6 +4,7 @@
 
 mod attach;
 mod btf;
+mod cgroup_hooks;
 mod exact;
 mod foreign;
 mod gate;
@@ -19,10 +20,12 @@ mod object;
 mod overlaps;
 mod owner;
 mod pins;
+mod query;
 mod slot_aging;
 mod strangers;
 
 pub use attach::{Attachment, Refused, Wanted, interface_facts};
+pub use cgroup_hooks::{CgroupQuery, Reattached};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };

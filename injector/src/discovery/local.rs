@@ -52,6 +52,15 @@ pub struct LocalProcesses {
     pub peers: BTreeMap<PeerId, LocalPeerProcesses>,
 }
 
+impl LocalProcesses {
+    /// Doubts every peer, unless it is in doubt.
+    pub fn doubt_all(&mut self, doubt: &Doubt) {
+        for seen in self.peers.values_mut() {
+            seen.doubt.get_or_insert_with(|| doubt.clone());
+        }
+    }
+}
+
 /// The place of a peer on this machine, in a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalEnd {

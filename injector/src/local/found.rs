@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::datapath::LocalError;
+use crate::datapath::{LocalError, Reattached};
 use crate::discovery::local::LocalProcesses;
 use crate::netns::NetnsError;
 use injector_core::clock::MonoNs;
@@ -63,6 +63,8 @@ pub struct Found {
     pub before: MonoNs,
     /// When the scan was over.
     pub at: MonoNs,
+    /// The state of the programs that give sockets their owners; `None` where nothing is attached.
+    pub programs: Option<Reattached>,
     /// The processes of peers.
     pub observed: LocalProcesses,
     /// The sockets that had no owner until now, by peer.

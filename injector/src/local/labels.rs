@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use crate::datapath::{KnownProcess, LocalError, LocalHooks, OwnerId, SpaceId};
+use crate::datapath::{KnownProcess, LocalError, LocalHooks, OwnerId, Reattached, SpaceId};
 use injector_core::model::PeerId;
 
 /// The programs' maps, where there are programs.
 pub struct Labels(pub Option<LocalHooks>);
 
 impl Labels {
+    /// Attaches the programs again that another process has detached; `None` where there are none.
+    pub fn reattach(&mut self) -> Option<Reattached> {
+        self.0.as_mut().map(LocalHooks::reattach)
+    }
+
     /// The owner of a socket.
     pub fn owner(&self, socket: &OwnedFd) -> Result<Option<OwnerId>, LocalError> {
         self.0.as_ref().map_or(Ok(None), |hooks| hooks.owner(socket))

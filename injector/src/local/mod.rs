@@ -23,7 +23,7 @@ pub use self::found::{Error, Found, Late};
 use self::labels::Labels;
 use self::process::socket_cookie;
 use self::scan::Scanner;
-use crate::datapath::{LocalHooks, LocalPorts, Object, SpaceId, cgroup_root};
+use crate::datapath::{CgroupQuery, LocalHooks, LocalPorts, Object, SpaceId, cgroup_root};
 use crate::netlink::sockets::{self, ListeningSocket};
 use crate::netns::{Identity, NetnsError, Worker, Workers};
 use crate::rights::{Rights, Role};
@@ -49,6 +49,8 @@ pub struct LocalPeers {
     ports: LocalPorts,
     /// in which namespaces.
     namespaces: BTreeMap<Identity, SpaceId>,
+    /// Asks whether the programs are still attached.
+    query: CgroupQuery,
 }
 
 impl LocalPeers {
@@ -73,7 +75,7 @@ impl LocalPeers {
         let listens = listens(config, &spaces);
         // The programs come first: they give later sockets their owners, and the scan finds earlier ones.
         let hooks = LocalHooks::attach(object, cgroup, &cookies, &listens)?;
-        let ports = hooks.ports(object)?;
+        let (ports, query) = (hooks.ports(object)?, hooks.query());
         let tree = cgroups::reopen(cgroup).and_then(cgroups::Tree::new).map_err(Error::Cgroups)?;
         let mut scanner = Scanner::new(config, Labels(Some(hooks)), cookies, listens, tree);
         scanner.identify()?;
@@ -82,10 +84,15 @@ impl LocalPeers {
         // At the start, the supervisor still has all rights.
         worker.run(move || async move { rights.take(Role::Supervisor) }).await?.map_err(NetnsError::from)?;
         let spaces = threads(&spaces, workers).await?;
-        let local = Self { worker, scanner, is_asked: Arc::default(), spaces, ports, namespaces };
+        let local = Self { worker, scanner, is_asked: Arc::default(), spaces, ports, namespaces, query };
         let (scanner, spaces) = (Arc::clone(&local.scanner), local.spaces.clone());
         let found = local.worker.run(move || async move { scan(&scanner, &spaces).await }).await??;
         Ok(Some((local, found)))
+    }
+
+    /// Asks whether the programs are still attached, without these peers.
+    pub fn query(&self) -> CgroupQuery {
+        self.query.clone()
     }
 
     /// The peer whose TCP socket in a namespace has an address and a port.
@@ -128,7 +135,7 @@ impl LocalPeers {
         began.map_err(|error| Error::Cgroups(error.into()))
     }
 
-    /// Scans the processes again; `report` is called with when the scan began, and its result.
+    /// Attaches the programs again that another process has detached, and scans the processes again; `report` is called with when the scan began, and its result.
     ///
     /// # Errors
     /// The thread that scans has ended.

@@ -141,6 +141,8 @@ impl Scanner {
     pub fn scan(&mut self) -> Result<Found, Error> {
         let begun = MonoNs::now();
         let before = self.before.unwrap_or(begun);
+        // The programs come first: they give later sockets their owners, and the passes find earlier ones.
+        let programs = self.labels.reattach();
         let mut late: BTreeMap<PeerId, Late> = BTreeMap::new();
         self.follow_cgroups()?;
         for pass in 0..PASSES {
@@ -159,7 +161,7 @@ impl Scanner {
                 self.seen = std::mem::take(&mut seen.seen);
                 let observed = self.processes_of_peers(&all, &owners, seen);
                 self.before = Some(begun);
-                return Ok(Found { before, at: MonoNs::now(), observed, late });
+                return Ok(Found { before, at: MonoNs::now(), programs, observed, late });
             }
         }
         unreachable!("the last pass returns")

@@ -5,8 +5,11 @@ injector_lab::group!(kernels);
 
 mod cgroups;
 mod cost;
+mod detached;
 mod etcd;
 mod handed;
+#[path = "../support/links.rs"]
+mod links;
 mod rights;
 #[path = "../support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]

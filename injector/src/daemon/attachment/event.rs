@@ -84,6 +84,8 @@ pub enum InterfaceEvent {
     },
     /// Cgroups of peers on this machine may have been recreated.
     Cgroups,
+    /// Programs are not attached that give sockets of peers on this machine their owners.
+    OwnersLost,
     /// A scan of the processes of peers on this machine has ended.
     Local {
         /// When the scan began.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::datapath::{HookQuery, HookState, OwnPrograms, states, states_of_all};
+use crate::datapath::{CgroupQuery, HookQuery, HookState, OwnPrograms, states, states_of_all};
 use injector_core::clock::MonoNs;
 
 /// The state of the hooks of the interfaces of one namespace.
@@ -34,6 +34,9 @@ pub(super) struct Read {
     /// The indices of all interfaces of the namespace that have a program of others that may redirect, if that was
     /// asked for.
     pub(super) foreign: Option<Vec<u32>>,
+    /// The programs that are missing of those that give sockets of peers on this machine their owners, if that was asked
+    /// for.
+    pub(super) missing_owners: Option<Vec<&'static str>>,
 }
 
 /// The interfaces whose hooks are searched for others' programs.
@@ -53,6 +56,8 @@ pub(super) struct Wanted {
     pub(super) on_all: bool,
     /// The programs that are no stranger's.
     pub(super) own: OwnPrograms,
+    /// Asks for the programs that give sockets their owners, where peers on this machine have their sockets.
+    pub(super) owners: Option<CgroupQuery>,
 }
 
 impl Wanted {
@@ -63,10 +68,14 @@ impl Wanted {
         let asked = ids.into_iter().zip(queries.iter().map(|query| query.index)).collect();
         let read = if self.on_all {
             let read = states_of_all(&queries, &self.own).await;
-            read.map(|(states, foreign)| Read { states, foreign: Some(foreign) })
+            read.map(|(states, foreign)| (states, Some(foreign)))
         } else {
-            states(&queries, &self.own).await.map(|states| Read { states, foreign: None })
+            states(&queries, &self.own).await.map(|states| (states, None))
         };
+        let read = read.and_then(|(states, foreign)| {
+            let missing_owners = self.owners.as_ref().map(CgroupQuery::missing).transpose()?;
+            Ok(Read { states, foreign, missing_owners })
+        });
         let cost = MonoNs::now().saturating_since(at);
         HooksFound { at, cost, asked, read: read.map_err(|error| error.to_string()) }
     }

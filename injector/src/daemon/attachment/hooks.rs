@@ -18,7 +18,7 @@ use crate::netlink::nft::EgressChain;
 use crate::netns::Identity;
 use injector_core::api::{AttachmentView, Warning, WarningCode};
 use injector_core::clock::{MonoNs, TimeRange};
-use injector_core::config::Netns;
+use injector_core::config::{Config, Hook, Netns};
 use injector_core::identity::End;
 use injector_core::metrics::InterfaceHook;
 
@@ -32,9 +32,13 @@ impl Interfaces {
                 hooked: Vec::new(),
                 on_all: false,
                 own: self.instances.own(),
+                owners: None,
             });
             wanted.hooked.push((entry.id, attachment.hooked()));
             wanted.on_all |= self.is_host_end(entry.id);
+            if entry.interface.hook == Hook::Local {
+                wanted.owners = self.owner_query().cloned();
+            }
         }
         groups
     }
@@ -111,6 +115,7 @@ impl Interfaces {
     /// Takes in what was found on the hooks of one namespace that was asked; what changed, for the timeline.
     pub(super) async fn hooks_found(
         &mut self,
+        config: &Config,
         netns: Option<&Netns>,
         identity: Identity,
         found: HooksFound,
@@ -123,7 +128,7 @@ impl Interfaces {
         self.hooks_overdue.remove(&netns.cloned());
         let cost = found.cost;
         let begun = MonoNs::now();
-        let reported = self.take_hooks(netns, found).await;
+        let reported = self.take_hooks(config, netns, found).await;
         self.hooks_cost = cost.max(MonoNs::now().saturating_since(begun));
         reported_or_warned(reported)
     }
@@ -135,10 +140,11 @@ impl Interfaces {
 
     async fn take_hooks(
         &mut self,
+        config: &Config,
         netns: Option<&Netns>,
         found: HooksFound,
     ) -> Result<Vec<(String, String)>, String> {
-        let Read { states, foreign } = found.read?;
+        let Read { states, foreign, missing_owners } = found.read?;
         if let Some(identity) = self.workers.identity(netns) {
             self.hooks_read.insert(netns.cloned(), (identity, found.at));
         }
@@ -154,7 +160,8 @@ impl Interfaces {
             self.redirected.extend(past);
             self.redirected.retain(|id| !rest.contains(id));
         }
-        let mut changes = Vec::new();
+        let mut changes =
+            missing_owners.map_or_else(Vec::new, |missing| self.owners_read(config, found.at, &missing));
         for ((id, index), state) in found.asked.into_iter().zip(states) {
             let is_it = |entry: &Entry| {
                 entry.id == id && entry.index() == Some(index) && entry.was_attached_at(found.at)
@@ -189,12 +196,12 @@ impl Interfaces {
     }
 
     /// Takes in what is on the hooks now; what changed, for the timeline, and what makes a cut doubtful that begins now.
-    pub async fn confirm(&mut self) -> (Vec<(String, String)>, Vec<Warning>) {
+    pub async fn confirm(&mut self, config: &Config) -> (Vec<(String, String)>, Vec<Warning>) {
         let mut changes = Vec::new();
         let mut warnings = Vec::new();
         for (netns, answer) in self.read_hooks().await {
             let why = match answer {
-                HooksAnswer::Read(found) => match self.take_hooks(netns.as_ref(), found).await {
+                HooksAnswer::Read(found) => match self.take_hooks(config, netns.as_ref(), found).await {
                     Ok(news) => {
                         changes.extend(news);
                         continue;
@@ -304,10 +311,14 @@ impl Interfaces {
     pub async fn views(&mut self) -> (Vec<AttachmentView>, bool) {
         let mut states: BTreeMap<u32, Result<HookState, String>> = BTreeMap::new();
         let mut ages: BTreeMap<u32, Duration> = BTreeMap::new();
+        let mut are_owners_lost = false;
         for (netns, answer) in self.read_hooks().await {
             let of_space = self.entries.iter().filter(|entry| entry.interface.netns == netns);
             let read = match answer {
-                HooksAnswer::Read(HooksFound { asked, read, .. }) => read.map(|read| (asked, read.states)),
+                HooksAnswer::Read(HooksFound { asked, read, .. }) => read.map(|read| {
+                    are_owners_lost |= read.missing_owners.is_some_and(|missing| !missing.is_empty());
+                    (asked, read.states)
+                }),
                 HooksAnswer::Old(age) => {
                     for entry in of_space {
                         states.extend(entry.last_state.clone().map(|state| (entry.id, Ok(state))));
@@ -333,12 +344,16 @@ impl Interfaces {
         let mut wanted = ids(states.values().flatten().flat_map(|state| &state.foreign));
         wanted.extend(self.entries.iter().filter_map(|entry| entry.attachment.as_ref()?.xdp_holder));
         let names = self.names_of(wanted).await;
-        let is_lost = states.values().flatten().any(|state| !state.missing.is_empty());
+        let is_lost = states.values().flatten().any(|state| !state.missing.is_empty())
+            || are_owners_lost && self.owners_lost().is_none();
         let view = |entry: &Entry| {
             let state = states.remove(&entry.id).filter(|_| entry.attachment.is_some());
             let mut view = view(entry, state, &names);
             if let Some(age) = ages.get(&entry.id).filter(|_| entry.attachment.is_some()) {
                 let _ = write!(view.why, "; its hooks were last read {} ms before", age.as_millis());
+            }
+            if let Some(why) = self.owners_lost().filter(|_| entry.interface.hook == Hook::Local) {
+                let _ = write!(view.why, "; {why}");
             }
             view
         };

@@ -13,7 +13,7 @@ use injector_core::config::{Config, Hook, Interface};
 use injector_core::model::PeerId;
 
 /// The name that the kernel gives to a namespace's loopback device.
-const LOOPBACK: &str = "lo";
+pub(super) const LOOPBACK: &str = "lo";
 
 impl Interfaces {
     /// Takes in the loopback devices of peers on this machine.
@@ -83,21 +83,26 @@ impl Interfaces {
     ) -> Vec<(String, String)> {
         let before = std::mem::replace(&mut self.local_scan_began, begun);
         match found {
-            Ok(found) => self.take_found(config, found),
+            Ok(found) => self.take_found(config, begun, found),
             Err(error) => {
                 tracing::error!(%error, "the processes of peers on this machine were not looked at");
-                self.doubt_all_local(config, &format!("processes were not looked at: {error}"), before)
+                let why = format!("processes were not looked at: {error}");
+                self.doubt_all_local(config, &Doubt::passing(why.clone()), before);
+                vec![(LOOPBACK.to_owned(), why)]
             }
         }
     }
 
-    fn take_found(&mut self, config: &Config, found: Found) -> Vec<(String, String)> {
-        let Found { before, at, observed, late } = found;
+    fn take_found(&mut self, config: &Config, begun: MonoNs, found: Found) -> Vec<(String, String)> {
+        let Found { before, at, programs, mut observed, late } = found;
+        let mut reported = match &programs {
+            Some(programs) => self.owners_scanned(config, begun, programs, &mut observed),
+            None => Vec::new(),
+        };
         for (peer, Late { count, from }) in late {
             // Until the scan, nothing said whose sockets they were.
             self.doubt_local(peer, &Doubt::passing(format!("{count} of its sockets had no owner yet")), from);
         }
-        let mut reported = Vec::new();
         for (peer, seen) in &observed.peers {
             let known = self.local.peers.get(peer).and_then(|known| known.doubt.as_ref());
             if let Some(doubt) = seen.doubt.as_ref().filter(|doubt| Some(*doubt) != known) {
@@ -136,15 +141,13 @@ impl Interfaces {
         tracing::warn!(peer = config.names.name(peer), "made a socket of multipath TCP");
     }
 
-    /// Takes note that nothing is known of all peers' processes from an instant on. Returns what changed, for
-    /// the timeline.
-    pub fn doubt_all_local(&mut self, config: &Config, why: &str, from: MonoNs) -> Vec<(String, String)> {
-        let doubt = Doubt::passing(why.to_owned());
+    /// Doubts all peers from an instant on, unless they are in doubt.
+    pub(super) fn doubt_all_local(&mut self, config: &Config, doubt: &Doubt, from: MonoNs) {
         for (peer, _) in config.local_peers() {
-            self.doubt_local(peer, &doubt, from);
-            self.local.peers.entry(peer).or_default().doubt.get_or_insert_with(|| doubt.clone());
+            self.doubt_local(peer, doubt, from);
+            self.local.peers.entry(peer).or_default();
         }
-        vec![(LOOPBACK.to_owned(), why.to_owned())]
+        self.local.doubt_all(doubt);
     }
 
     /// Doubts a peer from an instant on, unless it is in doubt.

@@ -16,6 +16,7 @@ mod link_list;
 mod local;
 mod namespaces;
 mod own_host;
+mod owner_programs;
 mod pause;
 mod pending;
 mod prepare;
@@ -44,10 +45,11 @@ use tokio::sync::mpsc;
 use self::entry::Entry;
 use self::following::{Subscriptions, UnseenNames, unnoticed};
 use self::link_list::LinkList;
+use self::owner_programs::OwnerPrograms;
 use self::programs::{Attaching, JobResults, Shared, SharedKey, Spare};
 use super::duty_cycle::DutyCycle;
 use super::start_error::StartError;
-use crate::datapath::{Instances, Kernel, Names, SpaceId};
+use crate::datapath::{CgroupQuery, Instances, Kernel, Names, SpaceId};
 use crate::discovery::coverage::Coverage;
 use crate::discovery::local::LocalProcesses;
 use crate::discovery::places::Namespace;
@@ -148,6 +150,8 @@ pub struct Interfaces {
     local: LocalProcesses,
     /// When the last scan of their processes began.
     local_scan_began: MonoNs,
+    /// Whether the programs are attached that give their sockets their owners.
+    owners: OwnerPrograms,
     /// The engine's answer about the containers of the config,
     containers: ContainerStates,
     /// When that was seen.
@@ -162,8 +166,8 @@ pub struct Interfaces {
 
 /// The facts about peers that are read before interfaces are searched for.
 pub struct ObservedState {
-    /// The result of the scan for peers on this machine.
-    pub local: Option<crate::local::Found>,
+    /// The result of the scan for peers on this machine, and what asks whether their programs are attached.
+    pub local: Option<(crate::local::Found, CgroupQuery)>,
     /// The engine's answer about containers.
     pub containers: ContainerStates,
 }
@@ -190,9 +194,9 @@ impl Interfaces {
         observed: ObservedState,
     ) -> Result<Self, StartError> {
         let mut interfaces = Self::new(config, kernel, workers, initial_names, news);
-        if let Some(found) = observed.local {
+        if let Some((found, query)) = observed.local {
             // The first scan: there was none before it.
-            (interfaces.local, interfaces.local_scan_began) = (found.observed, found.before);
+            interfaces.take_first(query, found.before, found.programs.as_ref(), found.observed);
         }
         interfaces.find(config, observed.containers).await?;
         crate::fault::here("start/found");
@@ -274,6 +278,7 @@ impl Interfaces {
             reborn: BTreeSet::new(),
             local: LocalProcesses::default(),
             local_scan_began: MonoNs(0),
+            owners: OwnerPrograms::default(),
             containers: ContainerStates::default(),
             containers_at: MonoNs(0),
             returned: BTreeSet::new(),
@@ -456,10 +461,10 @@ impl Interfaces {
             }
             InterfaceEvent::JobDone => changes.reported.extend(self.land()),
             InterfaceEvent::Hooks { netns, identity, found } => {
-                changes.reported.extend(self.hooks_found(netns.as_ref(), identity, found).await);
+                changes.reported.extend(self.hooks_found(config, netns.as_ref(), identity, found).await);
             }
             // The daemon's task has them scanned.
-            InterfaceEvent::Cgroups => {}
+            InterfaceEvent::Cgroups | InterfaceEvent::OwnersLost => {}
             InterfaceEvent::Local { begun, found } => {
                 changes.reported.extend(self.take_local(config, begun, *found));
             }
