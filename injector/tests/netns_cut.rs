@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
 use injector_core::api::{
-    HealedBy, InForce, Outcome, PartitionRequest, PartitionState, StartAt, WarningCode,
+    Code, HealedBy, InForce, Outcome, PartitionRequest, PartitionState, StartAt, WarningCode,
 };
 use injector_core::clock::MonoNs;
 use injector_core::model::{Neighbour, Traffic};
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
-use live::foreign::{Foreign, Position, detach_links_of};
+use live::foreign::{Foreign, Position};
 use live::kernel::{has_tcx, tc};
 use live::lab::{AttachPoint, Lab};
+use live::links as held;
 use live::traffic::{KINDS, Kind, PATIENCE, Stream, assert_cut, assert_flows, sent_from};
 use rustix::process::Signal;
 
@@ -294,29 +295,35 @@ fn foreign_programs_stay_and_only_one_ahead_bypasses() {
     assert_eq!(left, foreign);
 }
 
-/// Our links can be detached by anyone who may, while our program and its descriptor live on.
-#[test]
-#[needs(root, tcx)]
-fn a_link_that_another_detaches_during_a_cut_is_noticed_and_attached_again() {
+/// A daemon whose only hook is on n1's own interface, and a cut of both links between n1 and n2.
+fn on_one_hook(hook: &str) -> (Lab, Daemon, PartitionRequest) {
     let lab = Lab::new(2);
     let config = lab.config(AttachPoint::OwnNic, "auto");
     let (peers, _) = config.split_once("interfaces:").unwrap();
-    let only = lab.interface("n1", AttachPoint::OwnNic, "auto");
+    let only = lab.interface("n1", AttachPoint::OwnNic, hook);
     let daemon = Daemon::start(&format!("{peers}interfaces:\n{only}"));
     assert_flows(&lab, &[Kind::Udp], "n1", "n2");
-    let ours = programs_on(&lab, "n1");
-    assert_eq!(ours.len(), 2, "the positive control");
     let cut = PartitionRequest {
         traffic: Traffic { neighbour: Neighbour::Keep, ..Traffic::default() },
         ..links(&[("n1", "n2"), ("n2", "n1")], LONG)
     };
+    (lab, daemon, cut)
+}
+
+/// Detaches our links of one kind during a cut: it is noticed, they are attached again, and the record says so.
+fn is_noticed_and_attached_again(hook: &str, kind: &str, count: usize) {
+    let (lab, daemon, cut) = on_one_hook(hook);
+    let held = || -> Vec<String> {
+        let mut kinds: Vec<_> = held::of_process(daemon.id()).into_iter().map(|link| link.kind).collect();
+        kinds.sort();
+        kinds
+    };
+    let before = held();
     daemon.apply("p", &cut);
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");
-    for program in ours {
-        assert_eq!(detach_links_of(program), 1);
-    }
+    assert_eq!(held::detach_all(daemon.id(), kind), count, "the positive control");
     let end = Instant::now() + PATIENCE;
-    let is_back = || programs_on(&lab, "n1").len() == 2;
+    let is_back = || daemon.status().attachments[0].hook.is_some() && held() == before;
     while !daemon.log().contains("another process detached our program") || !is_back() {
         assert!(Instant::now() < end, "{}", daemon.log());
         std::thread::sleep(20 * MILLISECOND);
@@ -325,6 +332,46 @@ fn a_link_that_another_detaches_during_a_cut_is_noticed_and_attached_again() {
     daemon.heal("p");
     for link in &daemon.record_now("p").links {
         assert_eq!(link.in_force, Some(InForce::No), "{link:#?}");
+    }
+}
+
+/// Our links can be detached by anyone who may, while our program and its descriptor live on.
+#[test]
+#[needs(root, tcx)]
+fn a_link_that_another_detaches_during_a_cut_is_noticed_and_attached_again() {
+    is_noticed_and_attached_again("auto", "tcx", 2);
+}
+
+#[test]
+#[needs(root, tcx)]
+fn a_link_of_xdp_that_another_detaches_during_a_cut_is_noticed_and_attached_again() {
+    is_noticed_and_attached_again("xdp", "xdp", 1);
+}
+
+/// Nothing is cut, so that nobody has asked for the hooks since they were detached.
+#[test]
+#[needs(root, tcx)]
+fn a_cut_on_a_detached_hook_is_refused_until_it_is_attached_again() {
+    for (hook, kind, count) in [("auto", "tcx", 2), ("xdp", "xdp", 1)] {
+        let (lab, daemon, cut) = on_one_hook(hook);
+        assert_eq!(held::detach_all(daemon.id(), kind), count, "the positive control");
+        match daemon.try_apply("p", &cut) {
+            Err(refused) => {
+                assert_eq!(refused.code, Code::NotCovered, "{refused:?}");
+                let remedy = refused.remedy.unwrap();
+                assert!(remedy.contains("try again once `injector status` shows a hook of"), "{remedy}");
+                assert_flows(&lab, &[Kind::Udp], "n1", "n2");
+            }
+            // Some drivers notify of XDP that comes and goes: then it may be attached again already.
+            Ok(_) => assert!(kind == "xdp" && daemon.log().contains("another process detached"), "{kind}"),
+        }
+        let end = Instant::now() + PATIENCE;
+        while let Err(refused) = daemon.try_apply("p", &cut) {
+            assert!(Instant::now() < end, "{refused:?}");
+            std::thread::sleep(20 * MILLISECOND);
+        }
+        assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+        daemon.heal("p");
     }
 }
 

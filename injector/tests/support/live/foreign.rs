@@ -53,20 +53,9 @@ struct InfoByFd {
     info: u64,
 }
 
-#[repr(C)]
-#[derive(Default)]
-struct Ids {
-    id: u32,
-    next: u32,
-    flags: u32,
-}
-
 const PROG_LOAD: libc::c_int = 5;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LINK_CREATE: libc::c_int = 28;
-const LINK_GET_FD_BY_ID: libc::c_int = 30;
-const LINK_GET_NEXT_ID: libc::c_int = 31;
-const LINK_DETACH: libc::c_int = 34;
 const SCHED_CLS: u32 = 3;
 const XDP: u32 = 6;
 const ON_XDP: u32 = 37;
@@ -82,40 +71,6 @@ fn bpf<T>(command: libc::c_int, attributes: &T) -> i32 {
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     assert!(answer >= 0, "bpf command {command}: {}", std::io::Error::last_os_error());
     i32::try_from(answer).unwrap()
-}
-
-/// Detaches the links by which a program is attached, as `bpftool link detach` does; how many there were.
-pub fn detach_links_of(program: u32) -> usize {
-    let mut detached = 0;
-    let mut ids = Ids::default();
-    loop {
-        // SAFETY: the attributes are as long as given, and the kernel writes within them.
-        let next = unsafe { libc::syscall(libc::SYS_bpf, LINK_GET_NEXT_ID, &raw mut ids, size_of::<Ids>()) };
-        if next < 0 {
-            return detached;
-        }
-        ids = Ids { id: ids.next, ..Ids::default() };
-        // SAFETY: as above.
-        let link = unsafe { libc::syscall(libc::SYS_bpf, LINK_GET_FD_BY_ID, &raw mut ids, size_of::<Ids>()) };
-        if link < 0 {
-            // It has gone in between.
-            continue;
-        }
-        // SAFETY: a new descriptor that nobody else has.
-        let link = unsafe { OwnedFd::from_raw_fd(i32::try_from(link).unwrap()) };
-        // Its type, its id, its program's id, and what fills the eight bytes.
-        let mut info = [0_u32; 4];
-        let ask = InfoByFd {
-            fd: link.as_raw_fd().cast_unsigned(),
-            length: size_of_val(&info) as u32,
-            info: info.as_mut_ptr() as u64,
-        };
-        bpf(OBJ_GET_INFO_BY_FD, &ask);
-        if info[2] == program {
-            bpf(LINK_DETACH, &link.as_raw_fd().cast_unsigned());
-            detached += 1;
-        }
-    }
 }
 
 impl Foreign {

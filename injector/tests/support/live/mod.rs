@@ -5,6 +5,8 @@ pub mod foreign;
 #[path = "../kernel.rs"]
 pub mod kernel;
 pub mod lab;
+#[path = "../links.rs"]
+pub mod links;
 pub mod tap;
 pub mod traffic;
 
