@@ -154,10 +154,21 @@ pub struct History {
     pub probes: Histogram,
     /// Probes that were never sent: the prober fell behind, or their command could not be started.
     pub unsent_probes: u64,
+    /// Programs that another process has detached.
+    pub attachments_lost: AttachmentsLost,
     /// The drops of closed partitions.
     closed_drops: Drops,
     /// The most that was ever shown.
     shown_drops: Drops,
+}
+
+/// How often another process was found to have detached programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttachmentsLost {
+    /// From an interface.
+    pub from_interfaces: u64,
+    /// From the root of all cgroups: programs for peers on this machine.
+    pub from_cgroups: u64,
 }
 
 /// Packets and their bytes.
@@ -188,6 +199,7 @@ impl Default for History {
             toggles: pairs.map(|pair| (pair, Histogram::new(LATENESS))).collect(),
             probes: Histogram::new(LATENESS),
             unsent_probes: 0,
+            attachments_lost: AttachmentsLost::default(),
             closed_drops: Drops::default(),
             shown_drops: Drops::default(),
         }
@@ -214,6 +226,12 @@ impl History {
     /// A partition that had taken effect was healed.
     pub fn healed(&mut self, by: HealedBy) {
         *self.heals.entry(healer_word(by)).or_default() += 1;
+    }
+
+    /// Programs were found to be detached.
+    pub fn lost(&mut self, more: AttachmentsLost) {
+        self.attachments_lost.from_interfaces += more.from_interfaces;
+        self.attachments_lost.from_cgroups += more.from_cgroups;
     }
 
     /// A toggle was late by so much.

@@ -9,8 +9,8 @@ mod labels;
 
 pub use histogram::Histogram;
 pub use history::{
-    Drops, EndpointHistory, HEALERS, History, OUTCOMES, ShapeHistory, Toggle, ToggledBy, healer_word,
-    outcome_word,
+    AttachmentsLost, Drops, EndpointHistory, HEALERS, History, OUTCOMES, ShapeHistory, Toggle, ToggledBy,
+    healer_word, outcome_word,
 };
 pub use labels::{Labels, MOST_LABELS, NONE, OTHER};
 

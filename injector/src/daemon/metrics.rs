@@ -27,6 +27,7 @@ impl State {
             packets: sum(|partition| partition.totals.dropped_packets),
             bytes: sum(|partition| partition.totals.dropped_bytes),
         });
+        self.history.lost(self.interfaces.take_losses());
         let counters = self.counters().unwrap_or_default();
         Reading {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -152,6 +152,7 @@ impl State {
 
     /// Puts another config in force while nothing is open. What was before stays as history.
     pub(super) fn replace(&mut self, active: ActiveConfig) {
+        self.history.lost(self.interfaces.take_losses());
         let mut new = Self::new(active, self.log.clone(), std::mem::take(&mut self.ssh_ports));
         new.config_number = self.config_number + 1;
         new.counted = self.counters().unwrap_or_else(|| std::mem::take(&mut self.counted));

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use injector_core::api::{LinkTotals, PartitionState};
 use injector_core::metrics::{
-    EndpointHistory, HEALERS, Histogram, History, OUTCOMES, OpenPartition, Reading, ShapeHistory,
-    healer_word, outcome_word,
+    AttachmentsLost, EndpointHistory, HEALERS, Histogram, History, OUTCOMES, OpenPartition, Reading,
+    ShapeHistory, healer_word, outcome_word,
 };
 
 use self::text::Family;
@@ -29,6 +29,7 @@ pub(super) fn render(reading: &Reading) -> String {
     closed(&mut text, &reading.history);
     by_endpoint(&mut text, &reading.history);
     now(&mut text, reading);
+    attachments_lost(&mut text, &reading.history);
     lost(&mut text, reading);
     text
 }
@@ -205,6 +206,14 @@ fn now(text: &mut String, reading: &Reading) {
     }
 }
 
+fn attachments_lost(text: &mut String, history: &History) {
+    let help = "How often another process was found to have detached programs of the daemon.";
+    let mut lost = Family::new(text, "injector_attachments_lost_total", COUNTER, help);
+    let AttachmentsLost { from_interfaces, from_cgroups } = history.attachments_lost;
+    lost.sample(&[("from", "interface")], from_interfaces);
+    lost.sample(&[("from", "cgroup")], from_cgroups);
+}
+
 fn lost(text: &mut String, reading: &Reading) {
     let help = "Events lost since the start.";
     let mut family = Family::new(text, "injector_lost_events_total", COUNTER, help);
@@ -249,6 +258,8 @@ mod tests {
         };
         reading.history.cut(&Shape::Isolate(vec!["n1".into()]));
         reading.history.healed(HealedBy::Deadline);
+        reading.history.lost(AttachmentsLost { from_interfaces: 1, from_cgroups: 0 });
+        reading.history.lost(AttachmentsLost { from_interfaces: 1, from_cgroups: 1 });
         reading.history.toggled(Toggle::Heal, ToggledBy::Request, Duration::from_millis(3));
         reading
     }
@@ -260,6 +271,8 @@ mod tests {
         assert!(text.contains("injector_lost_events_total 3\n"), "{text}");
         assert!(text.contains("injector_lost_log_lines_total 4\n"), "{text}");
         assert!(text.contains("injector_config_refused 1\n"), "{text}");
+        assert!(text.contains("injector_attachments_lost_total{from=\"interface\"} 2\n"), "{text}");
+        assert!(text.contains("injector_attachments_lost_total{from=\"cgroup\"} 1\n"), "{text}");
         assert!(text.contains("injector_data_plane_total{counter=\"unparsed\"} 9\n"), "{text}");
         assert!(text.contains(r#"injector_endpoint_healthy{endpoint="known",peer="",role="required"} 0"#));
         assert!(!text.contains("endpoint=\"unknown\""), "what is not known is left out: {text}");

@@ -1,6 +1,7 @@
 //! Another process detaches the programs that give sockets their owners: the daemon notices it, attaches them again, and
 //! says so wherever a cut was not one.
 
+use injector_lab::http::{Request, over_unix};
 use injector_lab::needs;
 
 use super::support::{Daemon, until};
@@ -100,5 +101,7 @@ fn status_says_that_programs_are_detached_and_has_them_attached_again() {
     until("status says so", || why().contains(LOST).then_some(()));
     until("the programs are attached again", || (!why().contains("detached")).then_some(()));
     assert_eq!((reported(&daemon, LOST), reported(&daemon, BACK)), (1, 1), "{:?}", daemon.timeline());
+    let (_, metrics) = over_unix(daemon.socket(), &Request::get("/metrics")).unwrap();
+    assert!(metrics.contains("injector_attachments_lost_total{from=\"cgroup\"} 1\n"), "{metrics}");
     assert_eq!(links::of_process(daemon.pid()).iter().filter(|link| link.kind == "cgroup").count(), 4);
 }

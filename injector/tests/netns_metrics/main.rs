@@ -175,3 +175,25 @@ fn another_address_for_metrics_takes_a_restart() {
         .within(CLIENT, || http::over_tcp(LISTEN.parse().unwrap(), &Request::get("/metrics")).unwrap());
     assert_eq!(served.0, 200, "the old address is still answered");
 }
+
+#[test]
+#[needs(root, tcx)]
+fn programs_that_another_process_detaches_are_counted_also_through_a_reload() {
+    let fixture = Fixture::new("");
+    let lost = |from| fixture.metrics().get("injector_attachments_lost_total", &[("from", from)]);
+    assert_eq!((lost("interface"), lost("cgroup")), (Some(0.0), Some(0.0)));
+    let interfaces = fixture.daemon.status().attachments.len();
+    assert_eq!(live::links::detach_all(fixture.daemon.id(), "tcx"), 2 * interfaces);
+    // A status reads the hooks, and has the programs attached again.
+    let is_attached =
+        || fixture.daemon.status().attachments.iter().all(|attachment| attachment.hook.is_some());
+    injector_lab::until("the losses are counted", || {
+        (lost("interface") == Some(interfaces as f64)).then_some(()).or_else(|| {
+            fixture.daemon.status();
+            None
+        })
+    });
+    injector_lab::until("the programs are attached again", || is_attached().then_some(()));
+    assert_eq!(fixture.reload("max_for: 5m\n"), ConfigOutcome::InForce);
+    assert_eq!((lost("interface"), lost("cgroup")), (Some(interfaces as f64), Some(0.0)));
+}

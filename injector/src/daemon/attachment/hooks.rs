@@ -20,7 +20,7 @@ use injector_core::api::{AttachmentView, Warning, WarningCode};
 use injector_core::clock::{MonoNs, TimeRange};
 use injector_core::config::{Config, Hook, Netns};
 use injector_core::identity::End;
-use injector_core::metrics::InterfaceHook;
+use injector_core::metrics::{AttachmentsLost, InterfaceHook};
 
 impl Interfaces {
     /// The hooks to read, by namespace.
@@ -240,6 +240,7 @@ impl Interfaces {
     ) -> Vec<(String, String)> {
         if !state.missing.is_empty() {
             let since = self.entries[at].whole_at;
+            self.losses.from_interfaces += 1;
             // The programs that are left are taken off, and all are attached again.
             return vec![self.lose(at, since, "another process detached our program")];
         }
@@ -360,7 +361,12 @@ impl Interfaces {
         (self.entries.iter().map(view).collect(), is_lost)
     }
 
-    /// The hooks as they were attached; nobody is asked whether they are still there.
+    /// How often another process was found to have detached programs since this was last asked.
+    pub fn take_losses(&mut self) -> AttachmentsLost {
+        std::mem::take(&mut self.losses)
+    }
+
+    /// The hooks as they were last read; nobody is asked whether they are still there.
     pub fn hooks_in_force(&self) -> Vec<InterfaceHook> {
         let hook = |entry: &Entry| InterfaceHook {
             interface: entry.interface.name.clone(),

@@ -59,6 +59,7 @@ use crate::netns::{Identity, Listed, Worker, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::containers::ContainerStates;
+use injector_core::metrics::AttachmentsLost;
 use injector_core::model::PeerId;
 
 /// All interfaces, and the threads inside their namespaces.
@@ -120,6 +121,8 @@ pub struct Interfaces {
     hooks_read: BTreeMap<Option<Netns>, (Identity, MonoNs)>,
     /// How long the last reading of a namespace's hooks took.
     hooks_cost: std::time::Duration,
+    /// Programs that another process has detached, and that are not counted yet.
+    losses: AttachmentsLost,
     /// The doubts that a warning was logged for.
     doubts: BTreeSet<String>,
     /// The threads.
@@ -263,6 +266,7 @@ impl Interfaces {
             hooks_overdue: BTreeSet::new(),
             hooks_read: BTreeMap::new(),
             hooks_cost: std::time::Duration::ZERO,
+            losses: AttachmentsLost::default(),
             doubts: BTreeSet::new(),
             workers,
             initial_names,

@@ -199,6 +199,7 @@ impl Interfaces {
 
     fn report_lost(&mut self, config: &Config, lost: DoubtBegins) -> (String, String) {
         let DoubtBegins { from, loss } = lost;
+        self.losses.from_cgroups += u64::from(!loss.missing.is_empty());
         tracing::warn!(why = %loss, "lost");
         self.doubt_all_local(config, &loss.doubt(), from);
         (super::local::LOOPBACK.to_owned(), format!("lost: {loss}"))
