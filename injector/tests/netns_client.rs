@@ -7,12 +7,13 @@ mod live;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use injector_client::Client;
 use injector_core::api::PartitionState;
-use injector_lab::{needs, skip};
+use injector_lab::{Launch, needs, skip, until};
 use live::daemon::{Daemon, isolate, runtime};
 use live::lab::{AttachPoint, Lab};
 use live::traffic::PATIENCE;
@@ -164,6 +165,42 @@ fn a_request_is_answered_or_cuts_nothing() {
     while Instant::now() < quiet || live() > 0 {
         assert!(Instant::now() < end, "a cut that nobody was notified of stays");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The client is there until the daemon has stored the cut, and leaves before it is answered: nothing but a look at its socket says so.
+#[test]
+#[needs(root, example = "fault_injected")]
+fn an_enable_whose_client_leaves_before_its_answer_cuts_nothing() {
+    let lab = Lab::new(2);
+    let config = lab.config(AttachPoint::OwnNic, "auto");
+    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/fault_injected");
+    for leaves in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let faults = folder.path().join("faults");
+        let mut launch = Launch::in_folder(&program, folder.path(), "d", &config).unwrap();
+        launch.command().env("INJECTOR_FAULT", "apply/committed#1=wait").env("INJECTOR_FAULT_LOG", &faults);
+        let daemon = launch.start().unwrap_or_else(|error| panic!("{error}"));
+        let body = br#"{"shape": {"isolate": ["n1"]}, "for": "60s"}"#;
+        let (status, answer) = daemon.raw("POST", "/v1/partitions/p/prepare", body);
+        assert_eq!(status, 200, "{answer}");
+        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+        let request = "POST /v1/partitions/p/enable HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        until("the daemon has cut", || {
+            std::fs::read_to_string(&faults).is_ok_and(|log| log.contains("apply/committed")).then_some(())
+        });
+        let stream = (!leaves).then_some(stream);
+        std::fs::write(folder.path().join("faults.go"), "").unwrap();
+        let (status, view) = daemon.raw("GET", "/v1/partitions/p", b"");
+        assert_eq!(status, 200, "{view}");
+        if leaves {
+            assert_ne!(view["state"], "active", "{view}");
+            assert_eq!(view["healed"]["healed_by"], "disconnect", "{view}");
+        } else {
+            assert_eq!(view["state"], "active", "the positive control: {view}");
+        }
+        drop(stream);
     }
 }
 

@@ -292,8 +292,8 @@ impl EventLoop {
                 let asked = Asked { name, request, step, from, whose, is_gone, reply, sent_at };
                 state.resolve(asked, &self.resolved_sink);
             }
-            Command::Enable { name, request, whose, reply } => {
-                let command = Effective::Enable { name, request, whose, reply, sent_at };
+            Command::Enable { name, request, whose, is_gone, reply } => {
+                let command = Effective::Enable { name, request, whose, is_gone, reply, sent_at };
                 self.take_effect(state, command).await;
             }
             command => state.command(command, sent_at).await,

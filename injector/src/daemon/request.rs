@@ -107,6 +107,7 @@ pub enum Effective {
         name: String,
         request: EnableRequest,
         whose: Origin,
+        is_gone: IsGone,
         reply: Reply<Answer<PartitionView>>,
         /// When it was sent.
         sent_at: Option<MonoNs>,

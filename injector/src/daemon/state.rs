@@ -213,10 +213,11 @@ impl State {
             Command::Status(reply) => drop(reply.send(self.status().await)),
             Command::Metrics(reply) => drop(reply.send(Box::new(self.reading()))),
             // A client that is gone by now would not know what it has cut.
-            Command::Enable { reply, .. } if reply.is_closed() => {}
-            Command::Enable { name, request, whose, reply } => {
+            Command::Enable { reply, is_gone, .. } if reply.is_closed() || is_gone() => {}
+            Command::Enable { name, request, whose, is_gone, reply } => {
                 let answer = self.enable(&name, request, whose).await;
-                if let Err(Ok(undelivered)) = reply.send(answer) {
+                let undelivered = if is_gone() { Err(answer) } else { reply.send(answer) };
+                if let Err(Ok(undelivered)) = undelivered {
                     self.withdraw_undelivered(undelivered.generation);
                 }
             }

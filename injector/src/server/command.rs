@@ -159,6 +159,8 @@ pub enum Command {
         request: EnableRequest,
         /// The caller.
         whose: Origin,
+        /// Whether its client is gone.
+        is_gone: IsGone,
         /// The view after it took effect.
         reply: Reply<Result<PartitionView, Problem>>,
     },

@@ -271,7 +271,9 @@ async fn enable(
     if request.owner == Some(Owner::Connection) {
         conduct.owns_a_partition();
     }
-    let command = |reply| Command::Enable { name, request, whose, reply };
+    let client = conduct.clone();
+    let is_gone = Box::new(move || client.is_gone());
+    let command = |reply| Command::Enable { name, request, whose, is_gone, reply };
     reported(&budget, ask(&handle, &budget, ANSWER_TIMEOUT, command).await??)
 }
 

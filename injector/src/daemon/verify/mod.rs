@@ -91,8 +91,8 @@ impl State {
                 self.resolve(wanted.asked, sink);
             }
             Effective::Apply(wanted) => self.apply(*wanted).await,
-            Effective::Enable { name, request, whose, reply, sent_at } => {
-                self.command(Command::Enable { name, request, whose, reply }, sent_at).await;
+            Effective::Enable { name, request, whose, is_gone, reply, sent_at } => {
+                self.command(Command::Enable { name, request, whose, is_gone, reply }, sent_at).await;
             }
         }
     }
