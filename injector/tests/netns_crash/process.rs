@@ -68,6 +68,10 @@ impl Process {
         Self { child, folder: folder.to_owned(), ended: None }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -13,10 +14,13 @@ use super::process::{Plan, Process};
 use super::table::Row;
 use crate::live::foreign::{Foreign, Position};
 use crate::live::lab::addresses;
+use crate::live::links;
 use crate::live::traffic::{Kind, reaches};
 use injector_lab::has_tcx;
 use injector_lab::{AttachPoint, CLIENT, Lab, SWITCH};
 
+/// A cut of both nodes from each other alone: nothing sees a link from a node to a peer on this machine. Group frames may pass.
+const ISOLATE: &str = r#"{"shape":{"between":[["n1"],["n2"]]},"for":"60s","allow_uncovered":true}"#;
 /// How long a step of a daemon that is well may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Within what traffic flows, whatever happened: the lease, and time for a test to notice.
@@ -27,13 +31,56 @@ const ENDS: Duration = Duration::from_secs(10);
 /// By step: how often it was passed, and whether its system call can fail.
 pub type PassedSteps = BTreeMap<String, (u32, bool)>;
 
-/// Two nodes, with something of others on the hooks of one.
+/// Two nodes, with something of others on the hooks of one, and two cgroups that are peers on this machine.
 pub struct Fixture {
     hook: Hook,
     binary: PathBuf,
     lab: Lab,
     foreign: Option<Foreign>,
     folder: tempfile::TempDir,
+    cgroups: Cgroups,
+}
+
+/// The cgroups of the peers on this machine, which are gone with it.
+struct Cgroups {
+    root: PathBuf,
+    names: [String; 2],
+}
+
+impl Cgroups {
+    /// cgroup2 is mounted where only this thread and what it starts see it. The folder is removed by hand: a removal with all that is
+    /// in it would remove the machine's cgroups, if the folder could not be unmounted.
+    fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let root = tempfile::tempdir().unwrap().keep();
+        let status = Command::new("mount").args(["-t", "cgroup2", "none"]).arg(&root).status().unwrap();
+        assert!(status.success());
+        // All mounts show the same cgroups.
+        let (own, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let names = ["one", "two"].map(|name| format!("injector-crash-{own}-{number}-{name}"));
+        let cgroups = Self { root, names };
+        for name in &cgroups.names {
+            std::fs::create_dir(cgroups.root.join(name)).unwrap();
+        }
+        cgroups
+    }
+
+    /// Another cgroup takes the place of the second one.
+    fn recreate(&self) {
+        let path = self.root.join(&self.names[1]);
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = std::fs::remove_dir(self.root.join(name));
+        }
+        let _ = Command::new("umount").arg(&self.root).status();
+        let _ = std::fs::remove_dir(&self.root);
+    }
 }
 
 /// Why a life was not lived to its end.
@@ -55,6 +102,7 @@ impl Fixture {
             lab,
             foreign: None,
             folder: tempfile::tempdir().unwrap(),
+            cgroups: Cgroups::new(),
         };
         fixture.make_ready("n2");
         fixture.make_ready("n1");
@@ -132,6 +180,12 @@ impl Fixture {
     fn configure(&self, more: &str) {
         // One interface takes XDP, and both the same on TC.
         let config = self.lab.config(AttachPoint::OwnNic, self.hook.word());
+        let netns = self.lab.netns(CLIENT);
+        let [one, two] = &self.cgroups.names;
+        let local = format!(
+            "peers:\n  l1: {{ cgroup: /{one}, netns: {netns} }}\n  l2: {{ cgroup: /{two}, netns: {netns} }}\n"
+        );
+        let config = config.replacen("peers:\n", &local, 1);
         let text = format!(
             "socket: {{ group: root, mode: \"0600\" }}\ndeadline: 200ms\nready: {{ consecutive: 1, observe: 1ms, observe_max: 2ms }}\n{config}{more}"
         );
@@ -192,7 +246,7 @@ impl Fixture {
 
     /// From the start to the end, through every command.
     fn live(&mut self, process: &mut Process) -> LifeResult {
-        const ISOLATE: &str = r#"{"shape":{"isolate":["n1"]},"for":"60s"}"#;
+        const LOCAL: &str = r#"{"shape":{"between":[["l1"],["l2"]]},"for":"60s"}"#;
         Self::until(process, "it is ready", |process| process.log().contains(" ready "))?;
         Self::ask(process, "PUT", "/v1/partitions/a", ISOLATE)?;
         if self.flows(Duration::from_millis(100)).is_some() {
@@ -209,8 +263,21 @@ impl Fixture {
         Self::ask(process, "POST", "/v1/partitions/b/enable", "{}")?;
         Self::ask(process, "GET", "/v1/status", "")?;
         Self::ask(process, "DELETE", "/v1/partitions/b", "")?;
+        Self::ask(process, "PUT", "/v1/partitions/l", LOCAL)?;
+        self.cgroups.recreate();
+        Self::until(process, "the daemon notices the new cgroup", |process| {
+            process.passed().iter().any(|(step, ..)| step == "cgroups/news")
+        })?;
+        for link in links::of_process(process.id()).iter().filter(|link| link.kind == "cgroup") {
+            // The daemon may have ended meanwhile.
+            let _ = links::detach(link);
+        }
+        Self::until(process, "the programs for peers on this machine are attached again", |process| {
+            process.log().contains("attached again: ")
+        })?;
+        Self::ask(process, "DELETE", "/v1/partitions/l", "")?;
         Self::until(process, "the records are closed", |process| {
-            ["a", "b"].iter().all(|name| {
+            ["a", "b", "l"].iter().all(|name| {
                 let record = process.call("GET", &format!("/v1/partitions/{name}/recovery"), "");
                 record.is_some_and(|(_, record)| record["final"] == true)
             })
@@ -327,7 +394,7 @@ impl Fixture {
         };
         let done = (|| {
             Self::until(&mut next, "it is ready", |next| next.log().contains(" ready "))?;
-            Self::ask(&mut next, "PUT", "/v1/partitions/a", r#"{"shape":{"isolate":["n1"]},"for":"60s"}"#)?;
+            Self::ask(&mut next, "PUT", "/v1/partitions/a", ISOLATE)?;
             if self.flows(Duration::from_millis(100)).is_some() {
                 return Err(Interruption::Failure("it cuts nothing".into()));
             }
