@@ -288,6 +288,9 @@ pub mod stranger {
     pub const PEER: u16 = SPOKEN_FOR - 1;
 }
 
+/// How many interface ids the programs know; 0 is no interface's.
+pub const INTERFACE_IDS: u32 = 1 << 14;
+
 /// An interface of a peer whose loss several interfaces roll.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

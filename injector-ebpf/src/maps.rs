@@ -7,8 +7,8 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Rin
 use injector_common::ABI_VERSION;
 use injector_common::exact::Entry;
 use injector_common::key::{
-    Address, Claim, DeviceKey, EndpointKey, Learned, LinkKey, MacOwner, OverlapKey, Port, ResponseKey,
-    RollKey, StrangerKey, StreamKey,
+    Address, Claim, DeviceKey, EndpointKey, INTERFACE_IDS, Learned, LinkKey, MacOwner, OverlapKey, Port,
+    ResponseKey, RollKey, StrangerKey, StreamKey,
 };
 use injector_common::record::{Lease, LinkStamps, OverlapStamps, Stranger, TestInput, counter};
 use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
@@ -20,9 +20,6 @@ use crate::verdict_context::VerdictContext;
 const MMAPABLE: u32 = 1 << 10;
 /// `BPF_F_NO_PREALLOC`.
 const NO_PREALLOC: u32 = 1;
-
-/// How many interface ids [`PORTS`] has; higher ones are of no peer.
-const PORT_IDS: u32 = 1 << 14;
 
 /// Checked by the loader before it attaches anything.
 #[unsafe(no_mangle)]
@@ -92,10 +89,10 @@ pub static HELD: HashMap<Address, Claim> = HashMap::with_max_entries(1 << 15, NO
 pub static CLAIMS: LruHashMap<Address, Claim> = LruHashMap::with_max_entries(1 << 14, 0);
 /// The ids of interfaces that share an instance.
 #[map]
-pub static INTERFACES: HashMap<DeviceKey, u32> = HashMap::with_max_entries(PORT_IDS, NO_PREALLOC);
+pub static INTERFACES: HashMap<DeviceKey, u32> = HashMap::with_max_entries(INTERFACE_IDS, NO_PREALLOC);
 /// By interface id: the peer behind it.
 #[map]
-pub static PORTS: Array<Port> = Array::with_max_entries(PORT_IDS, 0);
+pub static PORTS: Array<Port> = Array::with_max_entries(INTERFACE_IDS, 0);
 /// By peer: bits of `injector_common::key::traits` (config).
 #[map]
 pub static TRAITS: Array<u32> = Array::with_max_entries(1, 0);

@@ -130,6 +130,43 @@ fn a_namespace_that_auto_has_found_and_that_is_gone_is_attached_to_when_it_is_ba
     is_attached_and_cuts(&lab, &daemon);
 }
 
+/// The programs know a limited number of interface ids. The daemon gives those of forgotten interfaces again, and attaches to no
+/// interface for which there is none.
+#[test]
+#[needs(root, example = "fault_injected")]
+fn a_daemon_whose_interface_ids_have_run_out_follows_further_interfaces() {
+    let lab = Lab::switched(2);
+    let n2 = lab.netns("n2");
+    let config = format!("{}interfaces: auto\n", lab.peers());
+    // From the start on, four ids are left.
+    let daemon = Daemon::launched(injected("interfaces/ids", "ENOSPC", &lab, &config));
+    let hook = |name: &str| {
+        let status = daemon.cli("status");
+        let all = status["attachments"].as_array().unwrap();
+        let found = all.iter().find(|found| found["interface"] == name && found["netns"] == n2.as_str())?;
+        Some((found["hook"].is_string(), found["why"].as_str().unwrap_or_default().to_owned()))
+    };
+    let is_attached = |name: &str| hook(name).is_some_and(|(is_attached, _)| is_attached).then_some(());
+    for number in 1..=6 {
+        let name = format!("x{number}");
+        lab.cable(("sw", &format!("s{number}")), ("n2", &name));
+        until(&format!("{name} is attached to; {}", daemon.log()), || is_attached(&name));
+        support::ip(&format!("-n {n2} link delete {name}"));
+        until(&format!("{name} is forgotten"), || hook(&name).is_none().then_some(()));
+    }
+    let plug = |name: &str| lab.cable(("sw", &format!("s{name}")), ("n2", name));
+    for name in ["y1", "y2"] {
+        plug(name);
+        until(&format!("{name} is attached to; {}", daemon.log()), || is_attached(name));
+    }
+    plug("y3");
+    let is_refused = || hook("y3").is_some_and(|(_, why)| why.contains("as many interfaces as"));
+    until("status says why y3 is not attached to", || is_refused().then_some(()));
+    support::ip(&format!("-n {n2} link delete y1"));
+    until("the last one is attached to", || is_attached("y3"));
+    is_attached_and_cuts(&lab, &daemon);
+}
+
 #[test]
 #[needs(root, example = "fault_injected")]
 fn a_named_device_that_is_gone_is_refused_at_the_start() {

@@ -74,11 +74,7 @@ impl NameMaps {
         let ports = identity.ports.iter().map(|(at, port)| (*at, port_of(identity, *port))).collect();
         update(&mut self.written.ports, ports, |at, port| {
             let value = port.copied().unwrap_or_default();
-            match self.ports.set(*at, value, 0) {
-                // There are more interfaces than ids: the ports of the rest name nobody.
-                Err(MapError::OutOfBounds { .. }) => Ok(()),
-                other => other.map_err(|source| DatapathError::Map { name: "PORTS", source }),
-            }
+            self.ports.set(*at, value, 0).map_err(|source| DatapathError::Map { name: "PORTS", source })
         })?;
         let traits = traits_of(identity, self.side);
         update(&mut self.written.traits, traits, |peer, flags| {

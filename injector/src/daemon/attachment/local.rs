@@ -20,7 +20,7 @@ impl Interfaces {
     pub(super) async fn add_loopbacks(&mut self) -> Result<(), StartError> {
         for netns in self.local_spaces.keys().cloned().collect::<Vec<_>>() {
             self.workers.of(netns.as_ref()).await?;
-            let id = self.id();
+            let id = self.ids.take();
             let interface = Interface { hook: Hook::Local, ..Interface::found(LOOPBACK, netns.as_ref()) };
             self.entries.push(Entry::new(id, interface, None));
         }

@@ -11,6 +11,7 @@ mod given_up;
 mod hook_answers;
 mod hook_reading;
 mod hooks;
+mod interface_ids;
 mod link_coverage;
 mod link_list;
 mod local;
@@ -40,10 +41,12 @@ use injector_core::config::shown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use injector_common::key::INTERFACE_IDS;
 use tokio::sync::mpsc;
 
 use self::entry::Entry;
 use self::following::{Subscriptions, UnseenNames, unnoticed};
+use self::interface_ids::InterfaceIds;
 use self::link_list::LinkList;
 use self::owner_programs::OwnerPrograms;
 use self::programs::{Attaching, JobResults, Shared, SharedKey, Spare};
@@ -65,8 +68,8 @@ use injector_core::model::PeerId;
 /// All interfaces, and the threads inside their namespaces.
 pub struct Interfaces {
     entries: Vec<Entry>,
-    /// The id of the next one.
-    next: u32,
+    /// Their ids.
+    ids: InterfaceIds,
     /// The interfaces that each peer's packets pass.
     coverage: Coverage,
     /// The interfaces that roll a peer's loss, as the programs know them, by peer.
@@ -238,7 +241,11 @@ impl Interfaces {
     ) -> Self {
         Self {
             entries: Vec::new(),
-            next: 1,
+            // A test has ids run out.
+            ids: match crate::fault::at("interfaces/ids") {
+                Ok(()) => InterfaceIds::new(),
+                Err(_) => InterfaceIds::from(INTERFACE_IDS - 4),
+            },
             coverage: Coverage::default(),
             bound: BTreeMap::new(),
             known: Vec::new(),
@@ -311,7 +318,7 @@ impl Interfaces {
                 return Err(StartError::Ambiguous { what });
             }
             for (interface, why) in choice::choose(config, &found, |_| false) {
-                let id = self.id();
+                let id = self.ids.take();
                 self.entries.push(Entry::new(id, worded(config, &self.known, interface), Some(why)));
             }
             if self.entries.is_empty() {
@@ -362,7 +369,7 @@ impl Interfaces {
             return Ok(());
         }
         self.workers.of(interface.netns.as_ref()).await?;
-        let id = self.id();
+        let id = self.ids.take();
         self.entries.push(Entry::new(id, interface, None));
         Ok(())
     }
@@ -395,11 +402,6 @@ impl Interfaces {
             link.is_some_and(|link| link.layer == netlink_packet_route::link::LinkLayerType::Loopback)
         })?;
         Some(shown(&named.interface))
-    }
-
-    fn id(&mut self) -> u32 {
-        self.next += 1;
-        self.next - 1
     }
 
     /// Does what an event calls for.

@@ -9,6 +9,7 @@ use injector_core::clock::MonoNs;
 use injector_core::config::{Hook, Interface, Netns, shown};
 
 use super::entry::Entry;
+use super::interface_ids::InterfaceIds;
 use super::programs::{JobResult, Shared, SharedKey, Spare};
 use super::{InterfaceEvent, Interfaces};
 use crate::daemon::start_error::StartError;
@@ -22,6 +23,8 @@ const SHARED_FROM: usize = 16;
 const CROWD_FROM: usize = 64;
 /// How long what is under way may take at the daemon's end.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Why an interface is not attached to for which there is no id.
+const NO_ID: &str = "the daemon is attached to as many interfaces as its programs know; it is attached once another one is forgotten";
 /// Why an interface stays off that was taken off for another config.
 const NOT_IN_TIME: &str = "taken off for another config, and its network namespace did not answer in time; it is attached again as soon as it does";
 
@@ -33,6 +36,10 @@ impl Interfaces {
         let crowds = self.crowds();
         for at in 0..self.entries.len() {
             let Entry { id, interface, .. } = &self.entries[at];
+            if !InterfaceIds::fits(*id) {
+                self.entries[at].miss(NO_ID);
+                continue;
+            }
             if is_shared(interface, crowds.get(&interface.netns).copied().unwrap_or_default()) {
                 shared.insert(key(interface), interface.hook);
             } else {
@@ -126,7 +133,7 @@ impl Interfaces {
             _ => None,
         };
         let entry = &mut self.entries[at];
-        if entry.attachment.is_some() || entry.is_busy {
+        if entry.attachment.is_some() || entry.is_busy || !InterfaceIds::fits(entry.id) {
             return None;
         }
         let instance = entry.instance.take().or(shared)?;
@@ -154,6 +161,20 @@ impl Interfaces {
         if self.entries[at].is_busy {
             self.entries[at].look_again.get_or_insert_with(MonoNs::now);
             return None;
+        }
+        if !InterfaceIds::fits(self.entries[at].id) {
+            match std::mem::replace(&mut self.spare, Spare::None) {
+                Spare::Ready(id, instance) => {
+                    (self.entries[at].id, self.entries[at].instance) = (id, Some(instance));
+                }
+                other => {
+                    self.spare = other;
+                    let Some(id) = self.ids.take_fitting() else { return self.entries[at].stay_off(NO_ID) };
+                    self.entries[at].id = id;
+                }
+            }
+            // What was surveyed so far knows it by the other id.
+            self.ask_for_survey(MonoNs::now());
         }
         // The interface is tried again once its namespace is cleaned.
         if self.cleaning.contains_key(&self.entries[at].interface.netns) {
@@ -351,7 +372,7 @@ impl Interfaces {
             } else if let Some(error) = refused.get(&at) {
                 reported.extend(entry.refuse(error));
                 off.insert(entry.interface.netns.clone());
-            } else if !entry.is_busy && !entry.is_preparing {
+            } else if !entry.is_busy && !entry.is_preparing && InterfaceIds::fits(entry.id) {
                 reported.extend(entry.stay_off(NOT_IN_TIME));
                 off.insert(entry.interface.netns.clone());
             }
@@ -379,10 +400,13 @@ impl Interfaces {
                 Ok(instance) => Spare::Ready(id, instance),
                 Err(error) => {
                     tracing::warn!(%error, "no programs are kept ready for new interfaces");
+                    self.ids.give_back(id);
                     Spare::None
                 }
             };
-            return None;
+            let is_without_id = |entry: &Entry| !InterfaceIds::fits(entry.id);
+            let waiting = self.entries.iter().position(is_without_id)?;
+            return self.try_again(waiting);
         }
         // An interface that is forgotten meanwhile needs none.
         let at = self.entries.iter().position(|entry| entry.id == id)?;
@@ -406,7 +430,7 @@ impl Interfaces {
             }
             other => {
                 self.spare = other;
-                let id = self.id();
+                let id = self.ids.take();
                 Entry::found_later(id, interface, Some(why))
             }
         }
@@ -414,7 +438,8 @@ impl Interfaces {
 
     /// Has programs made ahead.
     pub(super) fn prepare_spare(&mut self) {
-        let id = self.id();
+        // Where no id is free, an interface that comes has none either.
+        let Some(id) = self.ids.take_fitting() else { return };
         self.spare = Spare::Awaited(id);
         self.prepare(id, Use::One(id), Hook::Auto);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::AGAIN;
+use super::interface_ids::InterfaceIds;
 use super::namespaces::RETRY;
 use super::reading::{ReadNamespaces, Silent, Surveyed, Unanswered};
 use super::{Changes, Cuts, InterfaceEvent, Interfaces, worded};
@@ -188,16 +189,7 @@ impl Interfaces {
         let open_since = cuts.open_since.unwrap_or_else(MonoNs::now);
         self.coverage.forget(open_since);
         self.eras.forget(open_since);
-        let Self { entries, coverage, eras, .. } = self;
-        // Interfaces of a peer that has moved on are forgotten. Attached ones stay: that a peer is silent
-        // there says nothing.
-        entries.retain(|entry| {
-            entry.chosen.is_none()
-                || entry.attachment.is_some()
-                || entry.is_busy
-                || coverage.needs(entry.id)
-                || eras.need(entry.id)
-        });
+        changes.reported.extend(self.forget_unneeded());
         self.take_kept_news(config, kernel, kept);
         self.watch_others(config);
         self.leave_unused(config);
@@ -206,6 +198,27 @@ impl Interfaces {
         }
         changes.contained = Some(self.container_addresses(config));
         changes
+    }
+
+    /// Forgets the interfaces of peers that have moved on, and attaches to others for which there was no id. Attached ones stay:
+    /// that a peer is silent there says nothing.
+    fn forget_unneeded(&mut self) -> Vec<(String, String)> {
+        let Self { entries, coverage, eras, ids, redirected, .. } = self;
+        entries.retain(|entry| {
+            let is_kept = entry.chosen.is_none()
+                || entry.attachment.is_some()
+                || entry.is_busy
+                || coverage.needs(entry.id)
+                || eras.need(entry.id);
+            if !is_kept {
+                redirected.remove(&entry.id);
+                ids.give_back(entry.id);
+            }
+            is_kept
+        });
+        let without_id = |at: &usize| !InterfaceIds::fits(self.entries[*at].id);
+        let waiting: Vec<usize> = (0..self.entries.len()).filter(without_id).collect();
+        waiting.into_iter().filter_map(|at| self.try_again(at)).collect()
     }
 
     /// Asks for a survey, once for all news of a bunch.
