@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -12,7 +13,7 @@ use super::args::{Common, Measure as Args};
 use super::failure::{Exit, Failure};
 use super::human::{NONE, span_or_none};
 use super::output::{print, tell};
-use super::progress::{DutyCycle, line};
+use super::progress::{Estimate, Progress};
 use crate::terminal::clean;
 use injector_client::campaign::{CampaignEnd, CampaignEvent, Measure, Options, TrialCounts};
 use injector_core::api::{Outcome, RecoveryRecord, Trial, role_suffix};
@@ -34,7 +35,7 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let signals = catch()
         .map_err(|error| Failure::new(Exit::UNDECIDED, format!("signals can't be caught: {error}")))?;
     let mut measure = Measure::open(options).await?;
-    let mut reporter = Reporter::new(common, quiet, measure.settings(), measure.counts());
+    let mut reporter = Reporter::new(common, quiet, &measure);
     reporter.intro(&measure);
     let (end, summary) = measure.run(signals, &mut |counts, news| reporter.report(counts, news)).await?;
     reporter.finish();
@@ -157,32 +158,38 @@ struct Reporter {
     json: bool,
     quiet: bool,
     bar: Option<ProgressBar>,
-    trials: u64,
-    pace: DutyCycle,
+    /// What the bar shows; the thread that draws it every second reads it.
+    progress: Arc<Mutex<Progress>>,
     begun: Instant,
     /// Whether the remedy for a busy host was shown.
     is_remedy_shown: bool,
 }
 
 impl Reporter {
-    fn new(common: &Common, quiet: bool, settings: &Settings, counts: TrialCounts) -> Self {
+    fn new(common: &Common, quiet: bool, measure: &Measure) -> Self {
+        let (settings, counts) = (measure.settings(), measure.counts());
+        let estimate = Estimate::new(settings, measure.progress().missing(settings.trials));
+        let progress = Progress { counts, trials: settings.trials, estimate, now: String::new() };
+        let progress = Arc::new(Mutex::new(progress));
+        let begun = Instant::now();
         let is_shown = !quiet && !common.json && std::io::stderr().is_terminal();
         let bar = is_shown.then(|| {
+            let shown = Arc::clone(&progress);
+            let line = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let line = shown.lock().unwrap_or_else(PoisonError::into_inner).line(begun.elapsed());
+                let _ = out.write_str(&line);
+            };
             let bar = ProgressBar::new(settings.trials).with_position(counts.made);
-            bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is fixed"));
+            let style = ProgressStyle::with_template("{line}").expect("the template is fixed");
+            bar.set_style(style.with_key("line", line));
             bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
-        let pace = DutyCycle::new(settings, counts.made);
-        Self {
-            json: common.json,
-            quiet,
-            bar,
-            trials: settings.trials,
-            pace,
-            begun: Instant::now(),
-            is_remedy_shown: false,
-        }
+        Self { json: common.json, quiet, bar, progress, begun, is_remedy_shown: false }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What will be done and what it can show, before the first cut.
@@ -191,7 +198,8 @@ impl Reporter {
             return;
         }
         let (made, torn) = (measure.counts().made, measure.progress().torn_line);
-        self.line(&plan(measure.settings(), &self.pace.to_go(made, self.trials, Duration::ZERO)));
+        let to_go = self.progress().estimate.to_go(Duration::ZERO);
+        self.line(&plan(measure.settings(), &to_go));
         if made > 0 {
             self.line(&format!("resumed after {}", counted(made, "trial")));
         }
@@ -211,9 +219,18 @@ impl Reporter {
     fn report(&mut self, counts: TrialCounts, news: CampaignEvent<'_>) {
         let about = |what: &str, trial: Trial| format!("trial {} {what}", trial.index);
         match news {
-            CampaignEvent::Waiting(trial) => self.now(counts, &about("waits for health", trial)),
-            CampaignEvent::Cut(trial, _) => self.now(counts, &about("is measured", trial)),
+            CampaignEvent::Waiting(trial) => {
+                self.progress().estimate.begins(trial.index);
+                self.now(counts, &about("waits for health", trial));
+            }
+            CampaignEvent::Cut(trial, _) => {
+                self.progress().estimate.begins(trial.index);
+                self.now(counts, &about("is measured", trial));
+            }
             CampaignEvent::Record(record) => {
+                if let Some(trial) = record.trial {
+                    self.progress().estimate.ends(trial, self.begun.elapsed());
+                }
                 if record.starved && !std::mem::replace(&mut self.is_remedy_shown, true) {
                     self.warn(&format!("this host is too busy to measure well: {STARVED_REMEDY}"));
                 }
@@ -226,6 +243,7 @@ impl Reporter {
                 self.now(counts, "");
             }
             CampaignEvent::NotMade(trial, why) => {
+                self.progress().estimate.ends(trial.index, self.begun.elapsed());
                 self.warn(&format!("trial {} was not made: {why}", trial.index));
             }
             CampaignEvent::Warning(text) => self.warn(text),
@@ -233,9 +251,13 @@ impl Reporter {
     }
 
     fn now(&self, counts: TrialCounts, text: &str) {
+        {
+            let mut progress = self.progress();
+            progress.counts = counts;
+            text.clone_into(&mut progress.now);
+        }
         if let Some(bar) = &self.bar {
             bar.set_position(counts.made);
-            bar.set_message(line(counts, self.trials, self.pace, self.begun.elapsed(), text));
         }
     }
 

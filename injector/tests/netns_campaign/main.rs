@@ -75,6 +75,10 @@ fn a_planted_probability_is_found() {
     for part in ["0/2, ", "It takes at least ", "at least ", "1/2, ", " to go", "0/1 late (0.0 to 97.5 %)"] {
         assert!(drawn.contains(part), "{part:?} was not drawn: {drawn}");
     }
+    // It moves within a trial too.
+    let lines = drawn.split("0/2, ").filter(|line| line.contains("; trial 0 is measured"));
+    let elapsed: BTreeSet<&str> = lines.filter_map(|line| line.split(',').next()).collect();
+    assert!(elapsed.len() >= 2, "{elapsed:?} in {drawn}");
     // What the daemon would refuse leaves no folder behind.
     let elsewhere = never.path("elsewhere");
     let words = ["measure", "isolate", "n9", "--trials", "2", "--out", elsewhere.to_str().unwrap()];
