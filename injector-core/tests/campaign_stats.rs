@@ -201,6 +201,33 @@ fn verdicts() {
     assert_eq!(verdict(&vec![Plant::not_recovered(); 2], sequential), 1);
 }
 
+/// A pass of few trials says what they can't exclude, whatever made it pass.
+#[test]
+fn the_verdict_of_five_good_trials_says_what_it_leaves_open() {
+    let good = vec![Plant::recovered(SECOND); 5];
+    let sentence = |planted: &[Plant], plan: Plan| {
+        let plan = Plan { trials: Some(planted.len() as u64), ..plan };
+        let verdict = summarize(&trials(planted), &plan).verdict;
+        assert_eq!(verdict.exit_code, 0, "{verdict:?}");
+        verdict.sentence
+    };
+    let open = "; but up to 52.2 % can't be excluded, and 59 trials would show a fault of 5 %.";
+    let late = "0 of 5 decided trials did not settle by the deadline";
+    assert_eq!(sentence(&good, Plan::default()), format!("{late}: 0.0 %, within the 0.0 % allowed{open}"));
+    let no_gate = Plan { no_gate: true, ..Plan::default() };
+    assert_eq!(
+        sentence(&good, no_gate.clone()),
+        format!("{late}; the gate is off, so that this passes whatever it finds{open}")
+    );
+    let by_test = Plan { stop_when: Some((0.01, 0.9)), ..Plan::default() };
+    let taken = sentence(&good, by_test);
+    assert!(taken.starts_with(&format!("{late}; after ")), "{taken}");
+    assert!(taken.ends_with(&format!(" takes the rate for 1.0 %{open}")), "{taken}");
+    // Enough of them leave nothing to say.
+    let many = sentence(&vec![Plant::recovered(SECOND); 59], no_gate);
+    assert!(many.ends_with("so that this passes whatever it finds."), "{many}");
+}
+
 /// What nobody could judge bears no pass, with the sequential test as little as without it.
 #[test]
 fn the_sequential_test_does_not_pass_over_undecided_trials() {

@@ -90,11 +90,13 @@ pub fn verdict(
             format!("No trial was decided, so nothing can be said{}.", undecided::words(undecided)),
         );
     };
+    // Every pass says it, whatever let it pass.
+    let open = left_open(cluster.beyond_deadline, cluster.n);
     if plan.no_gate {
-        return verdict(0, format!("{of}; the gate is off, so that this passes whatever it finds."));
+        return verdict(0, format!("{of}; the gate is off, so that this passes whatever it finds{open}."));
     }
     if let Some(test) = sequential {
-        return by_test(&of, test);
+        return by_test(&of, test, &open);
     }
     let allowed = percent(plan.max_rate);
     if rate > plan.max_rate {
@@ -107,36 +109,28 @@ pub fn verdict(
         );
     }
     if worst > plan.max_rate {
-        let open = cluster.undetermined;
         return verdict(
             2,
             format!(
                 "{of}, but {} could lift the rate to {}{}.",
-                counted(open, "undecided trial"),
+                counted(cluster.undetermined, "undecided trial"),
                 Bound::Upper.percent(worst),
                 undecided::words(undecided)
             ),
         );
     }
-    verdict(
-        0,
-        format!(
-            "{of}: {}, within the {allowed} allowed{}.",
-            percent(rate),
-            left_open(cluster.beyond_deadline, cluster.n)
-        ),
-    )
+    verdict(0, format!("{of}: {}, within the {allowed} allowed{open}.", percent(rate)))
 }
 
-/// The verdict of the sequential test; `of` says how many trials were late.
-fn by_test(of: &str, test: &Sequential) -> Verdict {
+/// The verdict of the sequential test; `of` says how many trials were late, `open` what a pass does not exclude.
+fn by_test(of: &str, test: &Sequential, open: &str) -> Verdict {
     let after = format!("{of}; after {} the sequential test", counted(test.trials, "decided trial"));
     let takes = |rate: f64| format!("takes the rate for {:.1} %", rate * 100.0);
     let undecided = counted(test.undecided, "undecided trial");
     let (exit_code, sentence) = match test.decision {
-        Decision::AcceptP0 if test.undecided == 0 => (0, format!("{after} {}.", takes(test.p0))),
+        Decision::AcceptP0 if test.undecided == 0 => (0, format!("{after} {}{open}.", takes(test.p0))),
         Decision::AcceptP0 => {
-            (0, format!("{after} {}, with {undecided} counted as late too.", takes(test.p0)))
+            (0, format!("{after} {}, with {undecided} counted as late too{open}.", takes(test.p0)))
         }
         Decision::AcceptP1 => (1, format!("{after} {}.", takes(test.p1))),
         Decision::Undecided if test.kept_open => {
