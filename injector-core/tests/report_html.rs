@@ -1,5 +1,7 @@
 //! The HTML pages in a real headless browser: drawn without errors, in light and dark, wide and on a phone.
 
+#[path = "support/browser.rs"]
+mod browser;
 #[path = "support/restate.rs"]
 mod restate;
 #[path = "support/synthetic.rs"]
@@ -7,113 +9,15 @@ mod synthetic;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use browser::{browser, open};
 use injector_core::api::Outcome;
 use injector_core::clock::WallNs;
 use injector_core::model::Shape;
 use injector_core::report::{CompareOptions, IndexOptions, ReportOptions, compare, index, report};
 use injector_core::run::dir::NotMade;
 use injector_lab::needs;
-use synthetic::{Plant, campaign, plants, write};
-
-const BROWSER: &str = "chromium";
-
-/// A script appended to a copy of the page: it notes facts that only a browser knows in the document's data
-/// attributes.
-const WITNESS: &str = "<script>
-const d = document.documentElement.dataset;
-d.background = getComputedStyle(document.body).backgroundColor;
-d.width = window.innerWidth;
-d.overflow = document.documentElement.scrollWidth - window.innerWidth;
-d.fetched = performance.getEntriesByType('resource').length;
-d.drawn = document.querySelectorAll('[data-drawn]').length;
-d.log = document.getElementById('log')?.checked;
-// Marks that no legend of their section explains; lines of the grid and what takes clicks are none.
-const silent = ['gridline', 'axis', 'trial', 'hit'];
-const unexplained = new Set();
-for (const mark of document.querySelectorAll('.plot svg :is(path, circle, rect, line)')) {
-  const name = mark.dataset.mark ?? mark.getAttribute('class') ?? '(no class)';
-  if (silent.includes(name)) continue;
-  const known = [...mark.closest('section').querySelectorAll('.legend [data-mark]')].map((item) => item.dataset.mark);
-  if (!known.includes(name)) unexplained.add(name);
-}
-if (unexplained.size) d.unexplained = [...unexplained].join(', ');
-if (parent !== window) parent.postMessage({ ...d }, '*');
-</script>";
-
-/// The browser's own window is never narrower than 500 pixels: a phone is a frame in a page that keeps what the
-/// witness reports it.
-const PHONE: &str = "<!doctype html><html><body><script>
-addEventListener('message', (e) => Object.assign(document.documentElement.dataset, e.data));
-</script><iframe src=\"page.html\" width=\"390\" height=\"844\" style=\"border:0\"></iframe></body></html>";
-
-struct Seen {
-    dom: String,
-    console: String,
-}
-
-impl Seen {
-    /// A datum that the page or the witness left on the root element.
-    fn datum(&self, name: &str) -> Option<&str> {
-        let root = self.dom.split("<html").nth(1)?.split('>').next()?;
-        root.split(&format!("data-{name}=\"")).nth(1)?.split('"').next()
-    }
-
-    fn count(&self, markup: &str) -> usize {
-        self.dom.matches(markup).count()
-    }
-
-    fn assert_sound(&self) {
-        assert_eq!(self.datum("ready"), Some("1"), "the script did not come to its end: {}", self.console);
-        assert_eq!(self.datum("errors"), None);
-        assert_eq!(self.datum("unexplained"), None, "marks that no legend explains");
-        assert_eq!(self.datum("fetched"), Some("0"), "the page fetched something");
-        assert!(!self.console.contains("CONSOLE"), "{}", self.console);
-    }
-}
-
-/// The browser with a window of this size, and with nothing of its user's.
-fn browser(profile: &Path, dark: bool, (width, height): (u32, u32)) -> Command {
-    let mut browser = Command::new(BROWSER);
-    browser
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-        ])
-        .args([
-            "--disable-component-update",
-            "--disable-sync",
-            "--enable-logging=stderr",
-            "--hide-scrollbars",
-        ])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg(format!("--blink-settings=preferredColorScheme={}", u8::from(!dark)))
-        .arg(format!("--window-size={width},{height}"))
-        .arg("--virtual-time-budget=5000");
-    browser
-}
-
-fn open(page: &Path, dark: bool, width: u32) -> Seen {
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("page.html");
-    let text = fs::read_to_string(page).unwrap();
-    fs::write(&copy, text.replace("</body>", &format!("{WITNESS}</body>"))).unwrap();
-    fs::write(folder.path().join("phone.html"), PHONE).unwrap();
-    let shown = if width < 500 { "phone.html" } else { "page.html" };
-    let output = browser(&folder.path().join("profile"), dark, (width.max(500), 900))
-        .arg("--dump-dom")
-        .arg(format!("file://{}", folder.path().join(shown).display()))
-        .output()
-        .unwrap();
-    Seen {
-        dom: String::from_utf8_lossy(&output.stdout).into_owned(),
-        console: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
+use synthetic::{Plant, SECOND, campaign, plants, write};
 
 /// The path of a page, which is kept after the test so that people can open it.
 fn page(name: &str) -> PathBuf {
@@ -292,6 +196,34 @@ fn an_empty_campaign_is_drawn_too() {
     assert!(seen.dom.contains("nothing can be said"));
 }
 
+/// A reader who sees the verdict alone sees that five trials show little, also where the gate is off.
+#[test]
+#[needs(program = "chromium")]
+fn a_pass_of_few_trials_says_what_it_leaves_open() {
+    for no_gate in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        let mut settings = campaign(5);
+        settings.settings.gates.no_gate = no_gate;
+        write(&run, &settings, &vec![Plant::recovered(SECOND); 5], false);
+        let html = folder.path().join("report.html");
+        report(&run, &ReportOptions { html: Some(html.clone()), ..ReportOptions::default() }).unwrap();
+        let seen = open(&html, false, 1100);
+        seen.assert_sound();
+        let verdict = seen.dom.split("id=\"verdict\">").nth(1).unwrap().split("</div>").next().unwrap();
+        let passes = if no_gate {
+            "; the gate is off, so that this passes whatever it finds"
+        } else {
+            ": 0.0 %, within the 0.0 % allowed"
+        };
+        let sentence = format!(
+            "0 of 5 decided trials did not settle by the deadline{passes}; but up to 52.2 % can't be excluded, and 59 \
+             trials would show a fault of 5 %."
+        );
+        assert!(verdict.contains(&sentence), "{verdict}");
+    }
+}
+
 #[test]
 #[needs(program = "chromium")]
 fn ten_thousand_trials_are_drawn_from_under_five_megabytes() {
@@ -326,13 +258,21 @@ fn a_comparison_is_drawn() {
     }
 }
 
-/// Puts every trial into the lane of what was cut, and answers the lanes' names.
+/// Puts every trial into the lane of what was cut, and answers the lanes' names, how many trials the bars of each lane's
+/// histogram have in sum, and the lengths that one trial has in them.
 const LANES: &str = "<script>
 const by = document.getElementById('strip-by');
 by.value = [...by.options].find((option) => option.textContent === 'what was cut').value;
 by.dispatchEvent(new Event('change'));
 const names = [...document.querySelectorAll('#strip svg text.strong title')].map((title) => title.textContent);
 document.documentElement.dataset.lanes = names.join('|');
+const ends = [...document.querySelectorAll('#strip svg line.gridline')].filter((line) => line.getAttribute('x1') === line.getAttribute('x2'));
+const bars = [...document.querySelectorAll('#strip svg rect.bin')].map((bar) => {
+  const [x, length] = ['x', 'width'].map((name) => +bar.getAttribute(name));
+  return { length, lane: ends.filter((end) => end.getAttribute('x1') < x).length, trials: parseInt(bar.textContent) };
+});
+document.documentElement.dataset.binned = names.map((_, lane) => bars.filter((bar) => bar.lane === lane).reduce((sum, bar) => sum + bar.trials, 0)).join('|');
+document.documentElement.dataset.lengths = [...new Set(bars.map((bar) => (bar.length / bar.trials).toFixed(2)))].join('|');
 document.documentElement.dataset.ways = [...by.options].map((option) => option.textContent).join('|');
 </script>";
 
@@ -348,6 +288,9 @@ fn trials_stand_in_lanes_by_what_was_cut() {
     let seen = open(&page, false, 1100);
     seen.assert_sound();
     assert_eq!(seen.datum("lanes"), Some("isolate n1 (21)|isolate n3 (20)|isolate n2 (19)"));
+    // Each lane has a histogram of its own trials, all to one scale.
+    assert_eq!(seen.datum("binned"), Some("21|20|19"));
+    assert!(!seen.datum("lengths").unwrap().contains('|'), "{:?}", seen.datum("lengths"));
     // The isolated peer distinguishes the same trials, so that it is no way of its own.
     assert_eq!(seen.datum("ways"), Some("nothing: all in one|what was cut"));
 }
@@ -430,7 +373,17 @@ fn a_slow_trial_says_what_it_waited_for_and_where_its_record_is() {
     assert!(table.contains(" until ingress@"), "{table}");
 }
 
-/// A report is printed on paper, for a reader of dark pages too.
+/// Reports, when the page is printed, how it looks then.
+const PRINTED: &str = "<script>
+matchMedia('print').addEventListener('change', (e) => {
+  if (!e.matches) return;
+  const { backgroundColor, color } = getComputedStyle(document.body);
+  const controls = [...document.querySelectorAll('.controls')].map((part) => getComputedStyle(part).display);
+  console.log(`printed: ${backgroundColor}; ${color}; ${controls.length} controls: ${[...new Set(controls)]};`);
+});
+</script>";
+
+/// A report is printed on paper, for a reader of dark pages too: dark on the paper's own white, without what is to be pressed.
 #[test]
 #[needs(program = "chromium")]
 fn a_report_is_printed() {
@@ -438,26 +391,17 @@ fn a_report_is_printed() {
     restate::expand(folder.path());
     let page = folder.path().join("page.html");
     report(folder.path(), &ReportOptions { html: Some(page.clone()), ..ReportOptions::default() }).unwrap();
+    let text = fs::read_to_string(&page).unwrap();
+    fs::write(&page, text.replace("</body>", &format!("{PRINTED}</body>"))).unwrap();
     let pdf = folder.path().join("page.pdf");
-    let output = Command::new(BROWSER)
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-        ])
-        .args([
-            "--blink-settings=preferredColorScheme=0",
-            "--no-pdf-header-footer",
-            "--virtual-time-budget=5000",
-        ])
-        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+    let output = browser(&folder.path().join("profile"), true, (1100, 900))
+        .arg("--no-pdf-header-footer")
         .arg(format!("--print-to-pdf={}", pdf.display()))
         .arg(format!("file://{}", page.display()))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("printed: rgba(0, 0, 0, 0); rgb(23, 32, 43); 4 controls: none;"), "{said}");
     let bytes = fs::read(&pdf).unwrap_or_else(|error| panic!("{error}: {said}"));
     let text = String::from_utf8_lossy(&bytes);
     let pages = text.matches("/Type /Page\n").count();

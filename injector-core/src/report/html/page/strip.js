@@ -84,7 +84,7 @@
         if (!n) return;
         const h = (bottom - top) / bins;
         const bar = el(svg, "rect", { x: until + 12, y: bottom - (i + 1) * h + 0.5, width: Math.max(1.5, n / most * side), height: h - 1, rx: 1.5, fill: "var(--accent)", opacity: 0.75, class: "bin" });
-        el(bar, "title", {}, `${n} trials`);
+        el(bar, "title", {}, `${n} ${n === 1 ? "trial" : "trials"}`);
       });
     });
     const ring = spots.find((spot) => spot[2] === chosen);
