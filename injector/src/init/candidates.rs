@@ -212,7 +212,11 @@ fn neighbours(own: &Namespace, found: &mut Found) {
         .filter(|(_, address, _)| is_node(*address))
         .filter_map(|(index, address, _)| Some(format!("{address} (a neighbour on {})", nic(*index)?.name)))
         .collect();
+    let more = lines.len().saturating_sub(MOST);
     lines.truncate(MOST);
+    if more > 0 {
+        lines.push(format!("{more} more"));
+    }
     if !lines.is_empty() {
         found.notes.push(format!("seen on this host's own network: {}", lines.join(", ")));
     }
@@ -320,110 +324,4 @@ fn common<'a>(names: &[&'a str]) -> &'a str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::netlink::facts::Facts;
-    use crate::netns::Workers;
-
-    #[test]
-    fn a_common_beginning_ends_with_a_separator() {
-        assert_eq!(common(&["lab-n1", "lab-n2"]), "lab-");
-        assert_eq!(common(&["n1", "n2"]), "");
-        assert_eq!(common(&["inj1-t0-n1", "inj1-t0-n12"]), "inj1-t0-");
-        assert_eq!(common(&["a-b"]), "a-");
-    }
-
-    /// A namespace that may pass packets on, with so many devices that have an address.
-    fn passing_on(devices: u8) -> Host {
-        let link = |index: u8| LinkFacts {
-            index: index.into(),
-            name: format!("eth{index}"),
-            layer: LinkLayerType::Ether,
-            mac: Some([2, 0, 0, 0, 0, index]),
-            up: true,
-            master: None,
-            below: None,
-            is_below_away: false,
-            away: None,
-            kind: Kind::Other,
-            xdp: None,
-        };
-        let facts = Facts {
-            links: (1..=devices).map(link).collect(),
-            addresses: (1..=devices).map(|index| (index.into(), [10, index, 0, 1].into())).collect(),
-            forwards: true,
-            ..Facts::default()
-        };
-        let netns = Some(Netns::Name("n1".to_owned()));
-        let (away, aliases) = Default::default();
-        let spaces = vec![Namespace { netns, facts, away, aliases }];
-        let (listeners, labels) = Default::default();
-        Host { spaces, listeners, serving: Vec::new(), labels, workers: Workers::default() }
-    }
-
-    #[test]
-    fn what_may_pass_packets_on_is_doubted_only_with_two_devices() {
-        let doubt = |devices: u8| candidates(&passing_on(devices)).candidates[0].doubt.clone();
-        assert_eq!(doubt(1), None);
-        assert!(doubt(2).unwrap().contains("it passes on what others send"));
-    }
-
-    fn one(name: &str) -> Candidate {
-        Candidate {
-            name: name.to_owned(),
-            addresses: Vec::new(),
-            mac: None,
-            home: Home::Space(Netns::Name(name.to_owned())),
-            why: String::new(),
-            ports: None,
-            doubt: None,
-        }
-    }
-
-    /// Candidates that are doubted: `serving` and `idle` are namespaces that do and do not listen, `far` is
-    /// one of a process.
-    #[test]
-    fn clients_other_kinds_and_twins_are_doubted() {
-        let serving = |name: &str, address: &str| Candidate {
-            ports: Some([80].into()),
-            addresses: vec![address.parse().unwrap()],
-            ..one(name)
-        };
-        let idle = Candidate { ports: Some(BTreeSet::new()), ..serving("client", "10.0.0.9") };
-        let far = Candidate { home: Home::Space(Netns::Pid(7)), ..serving("far", "10.0.0.1") };
-        let mut all = vec![serving("a", "10.0.0.1"), serving("b", "10.0.0.2"), idle, far];
-        doubt_other_kinds(&mut all);
-        doubt_clients(&mut all);
-        doubt_twins(&mut all);
-        let doubted = |all: &[Candidate]| -> Vec<String> {
-            all.iter().filter(|one| one.doubt.is_some()).map(|one| one.name.clone()).collect()
-        };
-        assert_eq!(doubted(&all), ["client", "far"], "the twin is no likely one");
-        let mut twins = vec![serving("a", "10.0.0.1"), serving("b", "10.0.0.1"), serving("c", "10.0.0.3")];
-        doubt_twins(&mut twins);
-        assert_eq!(doubted(&twins), ["a", "b"]);
-    }
-
-    #[test]
-    fn names_are_short_allowed_and_unique() {
-        let mut candidates = vec![one("lab-b"), one("lab-ä"), one("lab-_"), one("lab-world")];
-        name(&mut candidates);
-        let names: Vec<&str> = candidates.iter().map(|candidate| candidate.name.as_str()).collect();
-        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 4, "{names:?}");
-        assert!(names.contains(&"b") && names.contains(&"node-world") && names.contains(&"_-2"), "{names:?}");
-    }
-
-    #[test]
-    fn loopback_and_link_local_addresses_name_nobody() {
-        for (address, is) in [
-            ("10.0.0.1", true),
-            ("fd00::1", true),
-            ("127.0.0.2", false),
-            ("169.254.1.1", false),
-            ("fe80::1", false),
-            ("::1", false),
-        ] {
-            assert_eq!(is_node(address.parse().unwrap()), is, "{address}");
-        }
-    }
-}
+mod tests;
