@@ -9,11 +9,15 @@ use serde_json::Value;
 
 use crate::Fixture;
 
-/// Every query of the dashboard, of its panels and of its annotations, with its place.
-pub fn queries() -> Vec<(String, String)> {
+fn dashboard() -> Value {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples/grafana/partitions.json");
-    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// Every query of the dashboard, of its panels and of its annotations, with its place.
+pub fn queries() -> Vec<(String, String)> {
+    let dashboard = dashboard();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let mut found = Vec::new();
     for annotation in dashboard["annotations"]["list"].as_array().unwrap() {
@@ -52,6 +56,95 @@ fn a_query_is_taken_apart() {
         words(r#"sum by (le, shape) (rate(injector_x_bucket{by="request",outcome=~"a|b"}[5m])) > 0"#);
     assert_eq!(names, BTreeSet::from(["injector_x_bucket"]));
     assert_eq!(labels, BTreeSet::from(["by", "le", "outcome", "shape"]));
+}
+
+/// The panels that Grafana has without a plugin, as far as a dashboard of ours may use them.
+const PANELS: [&str; 9] =
+    ["barchart", "bargauge", "gauge", "heatmap", "piechart", "stat", "state-timeline", "table", "timeseries"];
+/// The columns of Grafana's grid.
+const COLUMNS: u64 = 24;
+
+/// What makes Grafana draw "Panel plugin not found", ask no data source, or push panels aside.
+fn faults(dashboard: &Value) -> Vec<String> {
+    let mut faults = Vec::new();
+    let source = serde_json::json!({ "type": "prometheus", "uid": "${datasource}" });
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let is_source = |one: &&Value| {
+        one["name"] == "datasource" && one["type"] == "datasource" && one["query"] == "prometheus"
+    };
+    if variables.iter().filter(is_source).count() != 1 {
+        faults.push("no variable chooses the data source".to_owned());
+    }
+    for annotation in dashboard["annotations"]["list"].as_array().unwrap() {
+        if annotation["datasource"] != source {
+            faults.push(format!("annotation {}: another data source", annotation["name"]));
+        }
+    }
+    let mut ids = BTreeSet::new();
+    let mut taken = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let mut fault = |what: String| faults.push(format!("panel {}: {what}", panel["title"]));
+        let kind = panel["type"].as_str().unwrap_or_default();
+        if !PANELS.contains(&kind) {
+            fault(format!("{} is no panel of Grafana", panel["type"]));
+        }
+        match panel["id"].as_u64() {
+            Some(id) if id > 0 && ids.insert(id) => {}
+            _ => fault(format!("the id {} is none of its own", panel["id"])),
+        }
+        if panel["datasource"] != source {
+            fault("another data source".to_owned());
+        }
+        let mut letters = BTreeSet::new();
+        for target in panel["targets"].as_array().unwrap() {
+            if target["datasource"] != source {
+                fault("another data source of a query".to_owned());
+            }
+            if !target["refId"].as_str().is_some_and(|letter| letters.insert(letter)) {
+                fault(format!("the refId {} is none of its own", target["refId"]));
+            }
+            // Buckets are drawn as such only where the query says so.
+            if (kind == "heatmap") != (target["format"] == "heatmap") {
+                fault(format!("a {kind} of a query with the format {}", target["format"]));
+            }
+        }
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap_or(0));
+        if w == 0 || h == 0 || x + w > COLUMNS {
+            fault(format!("it has no place in the grid: {}", panel["gridPos"]));
+        }
+        let cells = (x..x + w).flat_map(|column| (y..y + h).map(move |row| (column, row)));
+        if !cells.fold(true, |is_free, cell| taken.insert(cell) && is_free) {
+            fault(format!("it overlaps another one: {}", panel["gridPos"]));
+        }
+    }
+    faults
+}
+
+#[test]
+fn grafana_draws_each_panel_of_the_dashboard() {
+    let good = dashboard();
+    assert!(good["panels"].as_array().unwrap().len() > 10);
+    assert_eq!(faults(&good), [""; 0]);
+    // Each kind of fault is noticed.
+    let spoilt = |pointer: &str, value: Value| {
+        let mut dashboard = good.clone();
+        *dashboard.pointer_mut(pointer).unwrap() = value;
+        faults(&dashboard).join("\n")
+    };
+    for (pointer, value, fault) in [
+        ("/panels/0/type", "graph-of-mine".into(), "is no panel of Grafana"),
+        ("/panels/1/id", 1.into(), "the id 1 is none of its own"),
+        ("/panels/2/datasource", Value::Null, "another data source"),
+        ("/panels/2/targets/0/datasource/uid", "prometheus-1".into(), "another data source of a query"),
+        ("/panels/0/targets/1/refId", "A".into(), "the refId \"A\" is none of its own"),
+        ("/panels/3/gridPos/x", 11.into(), "it overlaps another one"),
+        ("/panels/5/gridPos/w", 5.into(), "it has no place in the grid"),
+        ("/annotations/list/0/datasource/uid", "other".into(), "annotation \"cut\": another data source"),
+        ("/templating/list/0/type", "query".into(), "no variable chooses the data source"),
+    ] {
+        let found = spoilt(pointer, value);
+        assert!(found.contains(fault), "{pointer}: {found:?}");
+    }
 }
 
 #[test]
