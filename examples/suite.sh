@@ -26,7 +26,12 @@ each_sees_a_majority() { recovers majorities-ring; }
 # 0 recovered, 1 not by the deadline, 125 not known. The pause leaves time for a packet to be dropped, without which no cut
 # is proved, and for a fail-over.
 client() {
-    injector with random-node --name "$name" --for 60s --deadline "$DEADLINE" --wait -- sh -c "sleep 2; $CLIENT"
+    STARTED="$folder/started-$name" \
+        injector with random-node --name "$name" --for 60s --deadline "$DEADLINE" --wait -- sh -c ': > "$STARTED"; '"sleep 2; $CLIENT"
+    with=$?
+    # Before the command, the exit code is the injector's own: a wrong DEADLINE is 64, which is nothing of the cluster's.
+    [ -e "$folder/started-$name" ] || return 125
+    return "$with"
 }
 
 cases="one_node halves one_direction each_sees_a_majority ${CLIENT:+client}"
@@ -39,7 +44,9 @@ recovers() {
 # A cluster that is not healthy before a cut shows nothing.
 healthy() { injector wait --healthy --timeout "${PATIENCE}s"; }
 
-escaped() { sed -e 's/&/\&amp;/g' -e 's/</\&lt;/g' -e 's/>/\&gt;/g' "$1"; }
+# XML has no place for control characters, such as those of colours, and for bytes that are no UTF-8.
+escaped() { LC_ALL=C tr -d '\000-\010\013\014\016-\037' < "$1" | utf_8 | sed -e 's/&/\&amp;/g' -e 's/</\&lt;/g' -e 's/>/\&gt;/g'; }
+utf_8() { if command -v iconv > /dev/null; then iconv -c -f UTF-8 -t UTF-8; else cat; fi; }
 
 junit=
 while [ $# -gt 0 ]; do
@@ -77,7 +84,7 @@ for case in "$@"; do
     took=$(($(date +%s) - begun))
     case $case:$code in
         *:0) word=PASS element= ;;
-        # The cluster was not healthy before, the cut did not last, or its record shows nothing.
+        # The cluster was not healthy before, the cut was refused or did not last, or its record shows nothing.
         *:125) word=UNKNOWN element=error errors=$((errors + 1)) ;;
         # `with` passes on whatever else CLIENT exits with.
         client:*) word=FAIL element=failure failures=$((failures + 1)) ;;

@@ -41,7 +41,7 @@ def place(tmp_path: pathlib.Path, daemon: Lab, inj: Injector, monkeypatch: pytes
 
 def run(place: pathlib.Path, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     env = {**os.environ, **environment}
-    return subprocess.run(words, cwd=place, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(words, cwd=place, env=env, capture_output=True, text=True, errors="replace", timeout=300)
 
 
 def page_scripts() -> "list[str]":
@@ -87,9 +87,24 @@ def test_its_exit_codes(place: pathlib.Path, inj: Injector, live: Callable[[], l
     assert done.returncode == 1 and "FAIL client" in done.stdout, done.stdout
     done = run(place, "sh", "suite.sh", "client", CLIENT='injector heal "$INJECTOR_PARTITION"')
     assert done.returncode == 2 and "UNKNOWN client" in done.stdout and "another client healed it" in done.stdout
+    # A cut that is refused says nothing of the cluster: by the command line, which can't be read, or by the daemon.
+    done = run(place, "sh", "suite.sh", "client", "one_node", CLIENT="true", DEADLINE="soon")
+    assert done.returncode == 2 and done.stdout.endswith("0 passed, 0 failed, 2 unknown\n"), done.stdout
+    refused = (place / "suite.sh").read_text().replace("injector with random-node", "injector with isolate n9")
+    (place / "refused.sh").write_text(refused)
+    done = run(place, "sh", "refused.sh", "client", CLIENT="true")
+    assert done.returncode == 2 and 'unknown peer "n9"' in done.stdout, done.stdout
+    # A client may exit with any of these codes itself.
+    done = run(place, "sh", "suite.sh", "client", CLIENT="exit 64")
+    assert done.returncode == 1 and "FAIL client" in done.stdout, done.stdout
+    # What XML can't have is left out.
+    client = r"printf '\033[31mred \302\265 \377\000\n'; exit 3"
+    done = run(place, "sh", "suite.sh", "--junit", "junit.xml", "client", CLIENT=client)
+    assert done.returncode == 1, done.stdout
+    assert "[31mred µ \n" in (xml.parse(place / "junit.xml").getroot()[0].findtext("system-out") or "")
     # Nor does a cut of a scope without traffic: the client passes, and no packet is dropped.
     script = (place / "suite.sh").read_text()
-    (place / "idle.sh").write_text(script.replace('-- sh -c "sleep 2;', '--scope proto/253 -- sh -c "'))
+    (place / "idle.sh").write_text(script.replace("--wait -- ", "--wait --scope proto/253 -- ").replace("sleep 2; ", ""))
     done = run(place, "sh", "idle.sh", "client", CLIENT="true")
     assert done.returncode == 2 and "UNKNOWN client" in done.stdout and "not proved" in done.stdout, done.stdout
     # A cut of a cluster that is not healthy shows nothing.
