@@ -46,12 +46,21 @@ def live(inj: Injector) -> Callable[[], list[str]]:
     return lambda: [view.name for view in inj.partitions() if view.state in ("active", "scheduled", "prepared")]
 
 
+# What the user has set for programs of their own. Here, so that fixtures of every scope begin without it.
+for _name in (
+    *("INJECTOR_SOCKET", "INJECTOR_HOST", "INJECTOR_LOG", "NOTIFY_SOCKET"),
+    *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTHONWARNINGS"),
+    *("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS"),
+    # Those of the examples.
+    *("CLIENT", "CODE", "DEADLINE", "HELD", "HOLD", "INJECTOR", "PATIENCE", "SHAPES", "TEST"),
+    *("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"),
+):
+    os.environ.pop(_name, None)
+
+
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("INJECTOR_SOCKET", raising=False)
-    monkeypatch.delenv("INJECTOR_HOST", raising=False)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
 
 
 def script(text: str) -> list[str]:
