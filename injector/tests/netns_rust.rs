@@ -120,7 +120,7 @@ fn the_suites_of_the_page() {
     // One after another: a second cut ends the watch of the first.
     assert_passed(&run(&daemon, "page", &["--test-threads=1"]), 2);
     daemon.wait_healthy();
-    assert_passed(&run(&daemon, "bounds", &["--test-threads=1"]), 1);
+    assert_passed(&run(&daemon, "bounds", &["--test-threads=1"]), 2);
     assert_nothing_is_cut(&lab, &daemon);
 
     let page = std::fs::read_to_string(root().join("docs/clients/rust.md")).unwrap();

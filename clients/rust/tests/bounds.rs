@@ -15,3 +15,13 @@ fn a_bound_beyond_the_deadline_is_refused() {
     // The deadline itself may be asked for.
     partition.recovers(Duration::from_secs(30)).unwrap();
 }
+
+/// One call of the API waits 10 minutes at most; whoever wants to wait for longer makes several.
+#[test]
+fn a_bound_may_be_longer_than_one_call_waits() {
+    let hour = Duration::from_mins(60);
+    let partition = Partition::cut(Cut::isolate(["n1"]).deadline(hour)).unwrap();
+    let record = partition.recovers(hour).unwrap();
+    assert!(record.is_final, "{record:?}");
+    assert!(partition.recovery(Duration::MAX).unwrap().is_final);
+}

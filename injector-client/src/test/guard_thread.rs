@@ -16,6 +16,9 @@ use crate::{Address, Client, ClientError, own_request_id};
 /// How long a drop waits for its heal. The broken connection heals as well.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long one call may wait for a record.
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
+
 /// A request to the thread.
 enum Ask {
     Heal(Reply<Healed>),
@@ -213,13 +216,23 @@ async fn heal(client: &mut Client, applied: &PartitionView) -> Result<Healed, Gu
     in_force(&before, &healed, &record).map(|()| healed)
 }
 
+/// Waits for so long at most until the record is final, in as many calls as that takes.
 async fn recovery(
     address: &Address,
     applied: &PartitionView,
     timeout: Duration,
 ) -> Result<RecoveryRecord, GuardError> {
+    let begun = Instant::now();
     let mut client = Client::open(address).await?;
-    its_own(client.recovery(&applied.name, Some(applied.generation), timeout).await?, applied)
+    loop {
+        let left = timeout.saturating_sub(begun.elapsed());
+        let wait = left.min(LONGEST_WAIT);
+        let record = client.recovery(&applied.name, Some(applied.generation), wait).await?;
+        let record = its_own(record, applied)?;
+        if record.is_final || left.is_zero() {
+            return Ok(record);
+        }
+    }
 }
 
 /// A name that nobody else has: the test's, the process's number, and a number that counts and one that is drawn, since
