@@ -140,6 +140,7 @@ fn a_name_that_another_took_over_is_left_alone() {
     let theirs = Partition::cut(Cut::links([("n1", "n2")]).named(&name)).unwrap();
     let why = not_in_force(&first);
     assert!(why.contains("another client has its name"), "{why}");
+    assert_eq!(not_in_force(&first), why);
     drop(first);
     assert_eq!(seen(&name).state, PartitionState::Active);
     theirs.heal().unwrap();
@@ -182,6 +183,7 @@ fn unknown_is_no_for_a_strict_guard() {
     std::thread::sleep(Duration::from_millis(300));
     let first = not_in_force(&strict);
     assert!(first.contains("it is not known whether packets of"), "{first}");
+    assert_eq!(not_in_force(&strict), first, "a second heal answers as the first did");
 }
 
 /// Run on its own: the process dies with its cut.

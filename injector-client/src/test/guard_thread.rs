@@ -178,18 +178,11 @@ async fn keep(
         let _ = client.heal(name).await;
         return;
     }
-    let mut healed: Option<Healed> = None;
+    let mut ending = Ending::default();
     while let Some(ask) = asked.recv().await {
         match ask {
             Ask::Heal(sender) => {
-                let answer = match &healed {
-                    Some(healed) => Ok(healed.clone()),
-                    None => heal(&mut client, &view).await,
-                };
-                if let Ok(answer) = &answer {
-                    healed = Some(answer.clone());
-                }
-                let _ = sender.send(answer);
+                let _ = sender.send(ending.heal(&mut client, &view).await);
             }
             Ask::Recovery(timeout, sender) => {
                 let (address, view) = (address.clone(), view.clone());
@@ -202,18 +195,60 @@ async fn keep(
     }
 }
 
-async fn heal(client: &mut Client, applied: &PartitionView) -> Result<Healed, GuardError> {
-    let name = &applied.name;
-    let unknown = |error| forgotten(name, error);
-    let before = client.partition(name).await.map_err(unknown)?;
-    if !before.is_same_partition(applied) {
-        // The partition was healed, and its name is in use again: we may not heal the new partition.
-        return Err(taken_over(name));
+/// How a guard's partition ended, as far as it is known.
+#[derive(Default)]
+struct Ending {
+    /// The partition before this guard healed it, and the heal.
+    healed: Option<(PartitionView, Healed)>,
+    /// What the first heal answered; if its partition was not in force, why not. A call that failed is no answer.
+    answer: Option<Result<Healed, String>>,
+}
+
+impl Ending {
+    /// Heals, or answers as the first time.
+    async fn heal(&mut self, client: &mut Client, applied: &PartitionView) -> Result<Healed, GuardError> {
+        let not_in_force = |why| GuardError::NotInForce { name: applied.name.clone(), why };
+        if let Some(answer) = &self.answer {
+            return answer.clone().map_err(not_in_force);
+        }
+        match self.first_heal(client, applied).await {
+            Err(GuardError::NotInForce { why, .. }) => {
+                self.answer = Some(Err(why.clone()));
+                Err(not_in_force(why))
+            }
+            Err(error) => Err(error),
+            Ok(healed) => {
+                self.answer = Some(Ok(healed.clone()));
+                Ok(healed)
+            }
+        }
     }
-    let healed = client.heal(name).await.map_err(unknown)?;
-    let record = client.recovery(name, Some(applied.generation), Duration::ZERO).await.map_err(unknown)?;
-    let record = its_own(record, applied)?;
-    in_force(&before, &healed, &record).map(|()| healed)
+
+    async fn first_heal(
+        &mut self,
+        client: &mut Client,
+        applied: &PartitionView,
+    ) -> Result<Healed, GuardError> {
+        let name = &applied.name;
+        let unknown = |error| forgotten(name, error);
+        // A call after this guard's own heal may have failed: asked again, the daemon would show the partition as healed before.
+        let (before, healed) = match &mut self.healed {
+            Some(healed) => healed,
+            none => {
+                let before = client.partition(name).await.map_err(unknown)?;
+                if !before.is_same_partition(applied) {
+                    // The partition was healed, and its name is in use again: we may not heal the new partition.
+                    return Err(taken_over(name));
+                }
+                let healed = client.heal(name).await.map_err(unknown)?;
+                none.insert((before, healed))
+            }
+        };
+        let record =
+            client.recovery(name, Some(applied.generation), Duration::ZERO).await.map_err(unknown)?;
+        let record = its_own(record, applied)?;
+        in_force(before, healed, &record).map(|()| healed.clone())
+    }
 }
 
 /// Waits for so long at most until the record is final, in as many calls as that takes.
