@@ -84,13 +84,21 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 }
 
 // WaitHealthy waits until every required endpoint is healthy, except for those named here by their base or full names. After
-// the timeout the error has [CodeNotHealthy] and names the endpoints that are not.
+// the timeout the error has [CodeNotHealthy] and names the endpoints that are not. A config without a required endpoint is an error of
+// [CodeMissing]: there is nothing to wait for, and no recovery will be known.
 func (c *Client) WaitHealthy(ctx context.Context, timeout time.Duration, advisory ...string) (Status, error) {
 	end := time.Now().Add(timeout)
 	for {
 		status, err := c.Status(ctx)
 		if err != nil {
 			return status, err
+		}
+		if !status.hasRequired() {
+			return status, &Error{
+				Code:   CodeMissing,
+				Detail: "the daemon's config has no required endpoint to wait for",
+				Remedy: "add endpoints: to the config",
+			}
 		}
 		sick := status.sick(advisory)
 		if len(sick) == 0 {

@@ -121,6 +121,14 @@ func TestIsNotKnownToRecover(t *testing.T) {
 	injectortest.Recovers(t, partition, time.Second)
 }
 
+// The config has no endpoint.
+func TestHasNothingToWaitFor(t *testing.T) {
+	_, err := injectortest.Open(t, "n1", "n2").WaitHealthy(context.Background(), time.Second)
+	if injector.CodeOf(err) != injector.CodeMissing || !strings.Contains(err.Error(), "no required endpoint to wait for; add endpoints:") {
+		t.Error(err)
+	}
+}
+
 func TestNeedsAPeer(t *testing.T) {
 	injectortest.Open(t, "n1", "n9")
 }

@@ -19,7 +19,7 @@ const (
 	CodeBroken       = "broken"        // The connection, or the caller's context, ended before the answer.
 	CodeMisread      = "misread"       // The answer is not what this version expects.
 	CodeVersion      = "version"       // A call failed because daemon and client are of different versions.
-	CodeMissing      = "missing"       // The daemon lacks a peer that the tests need.
+	CodeMissing      = "missing"       // The daemon lacks a peer, or any required endpoint, that the tests need.
 	CodeNotHealthy   = "not-healthy"   // The required endpoints did not become healthy in time.
 	CodeNotInForce   = "not-in-force"  // A partition was not in force until it was healed: what the test saw is no result.
 	CodeNotFinal     = "not-final"     // A record was not final in time.

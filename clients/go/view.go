@@ -70,6 +70,16 @@ type Endpoint struct {
 	LastError *string `json:"last_error"`
 }
 
+// hasRequired reports whether an endpoint gates verdicts.
+func (s Status) hasRequired() bool {
+	for _, endpoint := range s.Endpoints {
+		if endpoint.Required {
+			return true
+		}
+	}
+	return false
+}
+
 // sick describes the endpoints that are not healthy and have to be.
 func (s Status) sick(advisory []string) []string {
 	var sick []string
