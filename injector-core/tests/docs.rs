@@ -390,6 +390,10 @@ fn the_api_page_names_every_call_field_and_code() {
     let schemas = &document["components"]["schemas"];
     let codes = schemas["Code"]["oneOf"].as_array().unwrap().iter().filter_map(|code| code["const"].as_str());
     assert_named(&[API], codes);
+    let all = schemas.as_object().unwrap().values().filter_map(|schema| schema["oneOf"].as_array()).flatten();
+    let words: Vec<&str> = all.filter_map(|word| word["const"].as_str()).collect();
+    assert!(words.len() > 80, "{words:?}");
+    assert_named(&[API, RECORD, "docs/reference/config.md"], words);
     let mut found = BTreeSet::new();
     properties(schemas, &mut found);
     assert_named(&[API, RECORD], found.iter().map(String::as_str));
@@ -463,6 +467,15 @@ fn the_metrics_page_names_every_metric() {
     assert_named(&["docs/reference/metrics.md"], found.iter().map(String::as_str));
     let counters = injector_common::record::counter::NAMES;
     assert_named(&["docs/reference/metrics.md"], counters);
+}
+
+#[test]
+fn the_page_of_one_cut_names_every_map() {
+    let sources = ["maps.rs", "local/owners.rs", "local/ports.rs"];
+    let code: String = sources.iter().map(|file| text(format!("injector-ebpf/src/{file}"))).collect();
+    let maps: Vec<&str> = code.split("map]\npub static ").skip(1).filter_map(|rest| rest.split(':').next()).collect();
+    assert!(maps.len() > 30, "{maps:?}");
+    assert_named(&["docs/follow-one-cut.md"], maps);
 }
 
 #[test]
