@@ -473,7 +473,8 @@ fn the_metrics_page_names_every_metric() {
 fn the_page_of_one_cut_names_every_map() {
     let sources = ["maps.rs", "local/owners.rs", "local/ports.rs"];
     let code: String = sources.iter().map(|file| text(format!("injector-ebpf/src/{file}"))).collect();
-    let maps: Vec<&str> = code.split("map]\npub static ").skip(1).filter_map(|rest| rest.split(':').next()).collect();
+    let maps: Vec<&str> =
+        code.split("map]\npub static ").skip(1).filter_map(|rest| rest.split(':').next()).collect();
     assert!(maps.len() > 30, "{maps:?}");
     assert_named(&["docs/follow-one-cut.md"], maps);
 }

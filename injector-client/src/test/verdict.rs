@@ -30,7 +30,11 @@ pub(super) fn is_watched(record: &RecoveryRecord, within: Duration) -> Result<()
     if within <= deadline {
         return Ok(());
     }
-    Err(GuardError::BeyondDeadline { name: record.name.clone(), within: Span(within), deadline: Span(deadline) })
+    Err(GuardError::BeyondDeadline {
+        name: record.name.clone(),
+        within: Span(within),
+        deadline: Span(deadline),
+    })
 }
 
 pub(super) fn within(record: RecoveryRecord, within: Duration) -> Result<RecoveryRecord, Box<NotRecovered>> {

@@ -65,7 +65,9 @@ async fn healthy(common: &Common, timeout: Span) -> Result<Exit, Failure> {
     loop {
         let status = answered(common, Duration::ZERO, client.status()).await?;
         if !status.endpoints.iter().any(|endpoint| endpoint.required) {
-            return Err(Failure::usage("the daemon's config has no required endpoint to wait for"));
+            return Err(Failure::usage(
+                "the daemon's config has no required endpoint to wait for; add endpoints: to the config",
+            ));
         }
         let sick = trial::unhealthy(&status, &[]);
         if sick.is_empty() {
