@@ -312,7 +312,9 @@ fn bpf_linker_release() -> Result<()> {
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let archive = folder.join("bpf-linker.tar.zst");
     let mut curl = Command::new("curl");
-    curl.args(["-fsSL", "--connect-timeout", "10", "--max-time", "120", "-o"]).arg(&archive).arg(toolchain::linker_release());
+    curl.args(["-fsSL", "--connect-timeout", "10", "--max-time", "120", "-o"])
+        .arg(&archive)
+        .arg(toolchain::linker_release());
     run_shown(&mut curl)?;
     run_shown(Command::new("tar").arg("--zstd").arg("-xf").arg(&archive).arg("-C").arg(&folder))?;
     // A release that does not run here must not pass for one that does.
