@@ -86,13 +86,13 @@ impl Covered {
     /// The coverage of links, in their order.
     pub fn all(found: &[LinkCoverage]) -> Vec<Self> {
         let mut words: HashSet<Arc<str>> = HashSet::new();
-        let mut shared = |text: &str| match words.get(text) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let new: Arc<str> = text.into();
-                words.insert(Arc::clone(&new));
-                new
+        let mut shared = |text: &str| {
+            if let Some(known) = words.get(text) {
+                return Arc::clone(known);
             }
+            let new: Arc<str> = text.into();
+            words.insert(Arc::clone(&new));
+            new
         };
         let covered = found.iter().map(|link| Self {
             state: link.state,
