@@ -61,6 +61,29 @@ fn a_page_that_reaches_the_limit_of_a_files_size_is_an_error_and_not_left_in_hal
     assert_eq!((std::fs::read_to_string(&page).unwrap().as_str(), left()), ("what was there", 1));
 }
 
+/// As a CI job sets a variable whose own setting has no value.
+#[test]
+fn an_empty_variable_is_as_good_as_unset() {
+    const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/results/vms/run");
+    let empty = |arguments: &[&str]| {
+        injector(arguments).env("INJECTOR_HOST", "").env("INJECTOR_SOCKET", "").output().unwrap()
+    };
+    assert_eq!(code(&empty(&["report", RUN])), 0);
+    let served = Served::start();
+    let output = empty(&["status", "--socket", served.path.to_str().unwrap()]);
+    assert_eq!(code(&output), 0, "{output:?}");
+}
+
+/// Only a terminal gets colours, whatever a variable forces.
+#[test]
+fn what_is_no_terminal_gets_no_colours() {
+    for arguments in [&["--help"][..], &["nonsense"], &["status", "--help"]] {
+        let output = injector(arguments).env("CLICOLOR_FORCE", "1").output().unwrap();
+        assert!(!output.stdout.is_empty() || !output.stderr.is_empty());
+        assert!(!stdout(&output).contains('\u{1b}') && !stderr(&output).contains('\u{1b}'), "{output:?}");
+    }
+}
+
 #[test]
 fn usage_errors_are_64_and_help_is_0() {
     for arguments in [

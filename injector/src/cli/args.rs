@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use injector_client::{Address, DEFAULT_SOCKET, SshHost};
 use injector_core::clock::Span;
@@ -20,6 +20,11 @@ pub use host::{Check, Doctor, Init, Stop};
 /// What `--version` says: the version, the commit it was built from, and the ABI between daemon and programs.
 const VERSION: &str = env!("INJECTOR_VERSION");
 
+/// Names the daemon's socket.
+pub(super) const SOCKET_VARIABLE: &str = "INJECTOR_SOCKET";
+/// Names the daemon's hosts.
+pub(super) const HOST_VARIABLE: &str = "INJECTOR_HOST";
+
 /// Cuts cluster networks and measures how long they take to serve again after the heal.
 #[derive(Debug, Parser)]
 #[command(name = "injector", version = VERSION, after_help = help::EXIT_CODES)]
@@ -30,6 +35,23 @@ pub struct CommandLine {
     /// The command.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl CommandLine {
+    /// Reads words of a page or of a test, for which the variables of this process mean nothing.
+    ///
+    /// # Errors
+    /// They are no command line, or ask for help.
+    pub fn read_words<I: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = I>,
+    ) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        for argument in ["socket", "host"] {
+            command = command.mut_arg(argument, |argument| argument.env(None::<&'static str>));
+        }
+        let mut matches = command.try_get_matches_from_mut(words)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
 }
 
 /// Options of every command.
@@ -44,7 +66,7 @@ pub struct Common {
         global = true,
         help_heading = "Options of every command",
         value_name = "PATH",
-        env = "INJECTOR_SOCKET",
+        env = SOCKET_VARIABLE,
         hide_env_values = true
     )]
     pub socket: Option<PathBuf>,
@@ -55,7 +77,7 @@ pub struct Common {
         global = true,
         help_heading = "Options of every command",
         value_name = "HOST",
-        env = "INJECTOR_HOST",
+        env = HOST_VARIABLE,
         value_delimiter = ',',
         hide_env_values = true
     )]
@@ -284,7 +306,6 @@ pub struct With {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use injector_core::model::Traffic;
 
     use super::*;
@@ -298,7 +319,7 @@ mod tests {
     fn with_splits_shape_and_command() {
         let line = "injector with isolate n1 n2 --for 5s --scope tcp/80,udp -- sh -c exit";
         let CommandLine { command: Command::With(with), .. } =
-            CommandLine::try_parse_from(line.split(' ')).unwrap()
+            CommandLine::read_words(line.split(' ')).unwrap()
         else {
             panic!("with is with");
         };
@@ -311,7 +332,7 @@ mod tests {
     #[test]
     fn traffic_belongs_to_a_shape_and_not_to_a_campaign_file() {
         let parse = |options: &str| {
-            CommandLine::try_parse_from(format!("injector measure --out o {options}").split_whitespace())
+            CommandLine::read_words(format!("injector measure --out o {options}").split_whitespace())
                 .map(drop)
         };
         for options in [

@@ -358,8 +358,6 @@ fn json(record: &RecoveryRecord) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
     use crate::cli::args::{Command, CommandLine};
     use injector_core::stats::summary::{Plan, summarize};
@@ -387,7 +385,7 @@ mod tests {
             "--neighbour keep",
         ] {
             let line = format!("injector measure --resume --out o {option}");
-            let line = CommandLine::try_parse_from(line.split(' ')).unwrap();
+            let line = CommandLine::read_words(line.split(' ')).unwrap();
             let Command::Measure(args) = line.command else { panic!("it is measure") };
             let refused = options(&line.common, *args).map(|_| ()).unwrap_err();
             let name = option.split(' ').next().unwrap();

@@ -1,6 +1,6 @@
 //! The command line: a thin shell over the API's client. One file a command.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -41,6 +41,7 @@ mod with;
 /// Reads the command line, runs it, and gives the exit code.
 pub fn main() -> ExitCode {
     heed_size_limits();
+    drop_empty_variables();
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => {
@@ -61,7 +62,12 @@ pub fn main() -> ExitCode {
 /// Prints help, a version, or what is wrong with the command line: as JSON, if that is asked for, since it could not be parsed.
 fn print(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        let _ = error.print();
+        if std::io::stdout().is_terminal() {
+            let _ = error.print();
+        } else {
+            let mut stdout = std::io::stdout();
+            let _ = stdout.write_all(error.render().to_string().as_bytes()).and_then(|()| stdout.flush());
+        }
         return ExitCode::from(Exit::OK.0);
     }
     let mut own = std::env::args_os().skip(1).take_while(|argument| argument != "--");
@@ -69,8 +75,11 @@ fn print(error: &clap::Error) -> ExitCode {
         let text = error.render().to_string();
         let failure = Failure::usage(text.trim().trim_start_matches("error: "));
         let _ = std::io::stderr().write_all(failure::json_line(&failure, None).as_bytes());
-    } else {
+    } else if std::io::stderr().is_terminal() {
         let _ = error.print();
+    } else {
+        // Also where a variable forces colours: a program that reads this wants none.
+        let _ = std::io::stderr().write_all(error.render().to_string().as_bytes());
     }
     ExitCode::from(Exit::USAGE.0)
 }
@@ -83,6 +92,16 @@ fn not_utf8() -> clap::Error {
     let odd: Vec<String> = odd.map(|(at, argument)| format!("argument {at}, {argument:?},")).collect();
     let what = format!("{} is not UTF-8, as names and texts must be", odd.join(" or "));
     CommandLine::command().error(ErrorKind::InvalidUtf8, what)
+}
+
+/// Takes variables that are empty for unset ones: a CI job has such where a setting of its own has no value.
+fn drop_empty_variables() {
+    for name in [args::SOCKET_VARIABLE, args::HOST_VARIABLE, start::LOG_VARIABLE] {
+        if std::env::var_os(name).is_some_and(|value| value.is_empty()) {
+            // SAFETY: no other thread runs yet, so that none reads the environment now.
+            unsafe { std::env::remove_var(name) };
+        }
+    }
 }
 
 /// Makes a write beyond the limit of a file's size fail with an error that is reported. By default, SIGXFSZ ends the process

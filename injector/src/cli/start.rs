@@ -26,7 +26,7 @@ use crate::server::{make_directory, make_safe_directory};
 use injector_core::config::Config;
 
 /// Sets what the log says, as in `debug` or `injector=debug`.
-const LOG_VARIABLE: &str = "INJECTOR_LOG";
+pub(super) const LOG_VARIABLE: &str = "INJECTOR_LOG";
 
 /// What a panic ends a program of Rust's with.
 const PANICKED: Exit = Exit(101);

@@ -32,7 +32,6 @@ mod terminal;
 
 use std::time::{Duration, Instant};
 
-use clap::Parser as _;
 use clap::error::ContextKind;
 use injector::cli::args::{Command, CommandLine};
 use injector_core::topology::words;
@@ -301,7 +300,7 @@ fn each_block_is_run_or_says_why_not() {
 
 /// What is wrong with a command line, and with the shape in it.
 fn fault(words: &[String]) -> Option<String> {
-    let line = match CommandLine::try_parse_from(words) {
+    let line = match CommandLine::read_words(words) {
         Ok(line) => line,
         // `--help` and `--version` are no faults, and values that a script puts in are not known here.
         Err(error) => return (error.use_stderr() && !is_put_in(&error)).then(|| error.to_string()),
