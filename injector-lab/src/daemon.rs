@@ -52,7 +52,10 @@ impl Launch {
         let program = program.into();
         let mut command = Command::new(&program);
         command.args(["start", "--config"]).arg(config);
-        command.env_remove("INJECTOR_SOCKET").env_remove("INJECTOR_HOST");
+        // What the user has set for daemons of their own, or was set for this process by who started it.
+        for name in ["INJECTOR_SOCKET", "INJECTOR_HOST", "INJECTOR_LOG", "NOTIFY_SOCKET"] {
+            command.env_remove(name);
+        }
         Self { program, command, socket, log, own_output: false }
     }
 

@@ -74,7 +74,18 @@ impl Installed {
             .env("PYTHONDONTWRITEBYTECODE", "1");
         command.env("INJECTOR_BINARY", injector);
         command.env("INJECTOR_TEST_QUORUM", injector.with_file_name("examples").join("quorum"));
-        command.env_remove("INJECTOR_SOCKET").env_remove("INJECTOR_HOST").env_remove("PYTEST_ADDOPTS");
+        // `tests/conftest.py` drops the variables of pytest and of the injector itself.
+        for name in [
+            "PYTEST_ADDOPTS",
+            "FORCE_COLOR",
+            "CLICOLOR_FORCE",
+            "PY_COLORS",
+            "MYPY_FORCE_COLOR",
+            "MYPYPATH",
+            "PYTHONWARNINGS",
+        ] {
+            command.env_remove(name);
+        }
         command
     }
 
@@ -82,6 +93,16 @@ impl Installed {
     fn pytest(&self, files: &[&str]) {
         let mut pytest = self.python();
         pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "--strict-markers", "-rs", "--tb=short"]);
+        // The tests drop what a user may have set for programs of their own.
+        pytest.envs([("INJECTOR_HOST", "vm"), ("INJECTOR_LOG", "error"), ("CLICOLOR_FORCE", "1")]);
+        pytest.envs([
+            ("TEST", "false"),
+            ("INJECTOR", "false"),
+            ("PATIENCE", "0"),
+            ("HELD", "0"),
+            ("CODE", "3"),
+        ]);
+        pytest.env("MAKEFLAGS", "-k");
         pytest.arg("--basetemp").arg(self.folder.path().join("tests"));
         let output = pytest.args(files.iter().map(|file| format!("tests/{file}"))).output().unwrap();
         assert_success(&output);

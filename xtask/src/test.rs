@@ -39,6 +39,31 @@ const LANES: usize = 2;
 /// expects to be judged are not among them: on a machine that is too busy, the daemon can't send its probes in time.
 const WAITING_TESTS_PER_PROCESSOR: usize = 2;
 
+/// What a user may have set for programs of their own: how they print, which daemon they ask, what the examples are told. Tests
+/// set those of them that they are about.
+const NOT_FOR_TESTS: [&str; 20] = [
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "FORCE_COLOR",
+    "NO_COLOR",
+    "INJECTOR_HOST",
+    "INJECTOR_LOG",
+    "INJECTOR_SOCKET",
+    "NOTIFY_SOCKET",
+    "PYTEST_ADDOPTS",
+    "PYTHONPATH",
+    "MAKEFLAGS",
+    "MFLAGS",
+    "MAKELEVEL",
+    "CLIENT",
+    "DEADLINE",
+    "HOLD",
+    "INJECTOR",
+    "PATIENCE",
+    "SHAPES",
+    "TEST",
+];
+
 /// The options of the chore.
 #[derive(clap::Args)]
 pub struct Options {
@@ -97,6 +122,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     if run.is_whole {
         let mut documentation = cargo();
         documentation.args(["test", "--workspace", "--doc", "--quiet"]).env(SKIP_LOG, &run.log.path);
+        without_the_users_variables(&mut documentation);
         together.push_back(("the documentation".to_owned(), documentation));
     }
     run_all(together, LANES, &mut count)?;
@@ -210,12 +236,19 @@ impl Run {
         } else {
             Command::new(&artifact.executable)
         };
+        without_the_users_variables(&mut command);
         self.form.set(&mut command);
         command.env("CARGO_MANIFEST_DIR", package).env(SKIP_LOG, &self.log.path).current_dir(package);
         if some.tests.len() < all.tests.len() || !self.is_whole {
             command.arg("--exact").args(some.tests.iter().map(|test| &test.path));
         }
         Ok(command)
+    }
+}
+
+fn without_the_users_variables(command: &mut Command) {
+    for name in NOT_FOR_TESTS {
+        command.env_remove(name);
     }
 }
 
