@@ -19,20 +19,51 @@ const PALETTE: [&str; 16] = [
     "#f47b83", "#9bdc8d", "#f0d27c", "#78bdf0", "#d08fe0", "#7ccfcf", "#eef0f2",
 ];
 
-/// Writes a picture to docs/pictures if that was asked for; else there must be one that was made in this way.
+/// Writes a picture to docs/pictures if that was asked for; else there must be one that was made in this way, of a screen with
+/// the same heads and the same keys.
 pub fn keep(name: &str, title: &str, screen: &Screen) {
     let command = format!("{WRITE}=1 cargo test --package injector --test netns_docs the_picture_of_{name}");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/pictures/{name}.svg"));
+    let now = svg(screen, title, &command);
     if std::env::var_os(WRITE).is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, svg(screen, title, &command)).unwrap();
+        std::fs::write(&path, &now).unwrap();
     }
     let stored = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        stored.contains(&command) && stored.contains(title),
-        "{} is not a picture of this; generate it again, as root: {command}",
-        path.display()
-    );
+    let again = format!("{} is not a picture of this; generate it again, as root: {command}", path.display());
+    // Its title, and how it was made.
+    let begin = |svg: &str| svg.split("<rect").next().unwrap_or_default().to_owned();
+    assert_eq!(begin(&stored), begin(&now), "{again}");
+    let fixed_now = fixed(&now);
+    assert!(fixed_now.len() >= 5, "heads and keys: {fixed_now:?}");
+    assert_eq!(fixed(&stored), fixed_now, "{again}");
+}
+
+/// The rows of a picture that are the same in each run, without their numbers: those that begin with a word in capitals, and the
+/// last one.
+fn fixed(svg: &str) -> Vec<String> {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    for element in svg.split("<text ").skip(1) {
+        let row = element.split("y=\"").nth(1).unwrap().split('"').next().unwrap();
+        let word = element.split_once('>').unwrap().1.split("</text>").next().unwrap();
+        match rows.last_mut() {
+            Some((last, text)) if last == row => {
+                text.push(' ');
+                text.push_str(word);
+            }
+            _ => rows.push((row.to_owned(), word.to_owned())),
+        }
+    }
+    let is_head = |text: &str| {
+        let first = text.split(' ').next().unwrap_or_default().trim_end_matches(',');
+        first.len() > 3 && first.chars().all(|c| c.is_ascii_uppercase())
+    };
+    let last = rows.len().saturating_sub(1);
+    let kept = rows.iter().enumerate().filter(|(at, (_, text))| *at == last || is_head(text));
+    let without_numbers = |text: &str| {
+        text.split(' ').filter(|word| !word.contains(char::is_numeric)).collect::<Vec<_>>().join(" ")
+    };
+    kept.map(|(_, (_, text))| without_numbers(text)).collect()
 }
 
 /// The screen as it is, with its colours.
