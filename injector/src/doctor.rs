@@ -14,8 +14,8 @@ use std::fs;
 use serde::Serialize;
 
 use crate::datapath::{
-    Clocks, HookQuery, Kernel, Life, Loaded, OwnPrograms, Owner, Sweep, chain, clsact_refusal, command_line,
-    has_tcx, ids, loaded, names, states, sweep, xdp_owner,
+    Clocks, HookQuery, Kernel, Leftover, Life, Loaded, OwnPrograms, Owner, Sweep, chain, clsact_refusal,
+    command_line, has_tcx, ids, loaded, names, states, sweep, xdp_owner,
 };
 use crate::netlink::filters::Side;
 use crate::netlink::{self, LinkFacts};
@@ -25,7 +25,7 @@ use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Hook, Interface, Interfaces, Netns};
 use injector_core::containers::ContainerStates;
 
-pub use check::{Check, CheckResult};
+pub use check::{Check, CheckResult, Remark};
 pub use endpoints::EndpointCheck;
 pub use network::Network;
 
@@ -36,6 +36,8 @@ pub struct Hooked {
     pub interface: String,
     /// Why it can't be attached to; `null` if nothing speaks against it.
     pub error: Option<String>,
+    /// The remedy; `null` if nothing is needed.
+    pub remedy: Option<&'static str>,
     /// Programs on its TCX and clsact hooks, in the order of execution.
     pub programs: Vec<String>,
     /// The program that holds XDP.
@@ -49,6 +51,8 @@ pub struct RoleCheck {
     pub role: String,
     /// Why it can't be asked for; `null` if nothing speaks against it.
     pub error: Option<String>,
+    /// The remedy; `null` if nothing is needed.
+    pub remedy: Option<&'static str>,
 }
 
 /// All that was found.
@@ -72,9 +76,9 @@ pub struct Findings {
     /// What it means that several of them live; `null` where at most one does.
     pub beside: Option<String>,
     /// Filters of other daemons, the living ones too, and what was done about them.
-    pub leftovers: Vec<String>,
+    pub leftovers: Vec<Remark>,
     /// Traffic that eBPF on these hooks does not see, and checks that could not be made.
-    pub unseen: Vec<String>,
+    pub unseen: Vec<Remark>,
 }
 
 impl Findings {
@@ -117,7 +121,8 @@ pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> 
     for source in config.into_iter().flat_map(|config| config.roles.values()) {
         let thread = workers.of(source.netns.as_ref()).await;
         let error = role::obstacle(source).or_else(|| Some(thread.err()?.to_string()));
-        roles.push(RoleCheck { role: source.name.clone(), error });
+        let remedy = error.is_some().then_some("correct the role's source in `roles`, or make what it names");
+        roles.push(RoleCheck { role: source.name.clone(), error, remedy });
     }
     let (network, endpoints) = match config {
         Some(config) => {
@@ -132,10 +137,10 @@ pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> 
     };
     let mut unseen = virtual_functions();
     let leftovers = everywhere(&mut workers, config, what, &mut unseen).await;
-    unseen.push(
-        "not checked: flows offloaded to hardware (`ethtool -k DEVICE` shows hw-tc-offload), vhost-user"
-            .to_owned(),
-    );
+    unseen.push(Remark::new(
+        "not checked: flows offloaded to hardware (`ethtool -k DEVICE` shows hw-tc-offload), vhost-user",
+        "turn offloading off by `ethtool -K DEVICE hw-tc-offload off`, and give guests taps",
+    ));
     let metrics = config.and_then(|config| config.metrics).map(metrics::check);
     Findings {
         checks: host().into_iter().chain(metrics).collect(),
@@ -309,11 +314,13 @@ fn rehearsal() -> Result<(), String> {
 }
 
 async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
-    let mut hooked = Hooked { interface: shown(interface), error: None, programs: Vec::new(), xdp: None };
+    let mut hooked =
+        Hooked { interface: shown(interface), error: None, remedy: None, programs: Vec::new(), xdp: None };
     let worker = match workers.of(interface.netns.as_ref()).await {
         Ok(worker) => worker,
         Err(error) => {
             hooked.error = Some(error.to_string());
+            hooked.remedy = Some("make that network namespace, or correct `netns`");
             return hooked;
         }
     };
@@ -341,9 +348,13 @@ async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
         .flatten();
     match looked {
         Ok((programs, xdp, refusal)) => {
+            hooked.remedy = refusal.is_some().then_some("replace that qdisc, or write another `hook`");
             (hooked.programs, hooked.xdp, hooked.error) = (programs, xdp, refusal);
         }
-        Err(error) => hooked.error = Some(error),
+        Err(error) => {
+            hooked.error = Some(error);
+            hooked.remedy = Some("correct this entry of `interfaces`, or make what it names");
+        }
     }
     hooked
 }
@@ -353,15 +364,16 @@ async fn everywhere(
     workers: &mut Workers,
     config: Option<&Config>,
     what: Sweep,
-    unseen: &mut Vec<String>,
-) -> Vec<String> {
+    unseen: &mut Vec<Remark>,
+) -> Vec<Remark> {
+    const NOT_READ: &str = "run it with sudo: only root can enter every network namespace";
     let mut names: Vec<Option<Netns>> = vec![None];
     if let Some(Config { interfaces: Interfaces::Named(named), .. }) = config {
         names.extend(named.iter().map(|interface| interface.netns.clone()));
     }
     match workers.listed(&Listed::new()).await {
         Ok(listed) => names.extend(listed.into_keys().map(|name| Some(Netns::Name(name)))),
-        Err(error) => unseen.push(format!("not checked: {error}")),
+        Err(error) => unseen.push(Remark::new(format!("not checked: {error}"), NOT_READ)),
     }
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
@@ -369,7 +381,7 @@ async fn everywhere(
         let identity = match &netns {
             None => Identity::own(),
             Some(other) => workers.now(other).await.unwrap_or_else(|error| {
-                unseen.push(format!("not checked: {error}"));
+                unseen.push(Remark::new(format!("not checked: {error}"), NOT_READ));
                 None
             }),
         };
@@ -389,18 +401,34 @@ async fn everywhere(
             .flatten();
         match swept {
             Ok((leftovers, sockets)) => {
-                found.extend(leftovers.iter().map(|leftover| format!("{place}{leftover}")));
+                found.extend(leftovers.iter().map(|leftover| Remark {
+                    found: format!("{place}{leftover}"),
+                    remedy: remedy_of(leftover),
+                }));
                 if sockets > 0 {
-                    unseen.push(format!(
-                        "{place}{sockets} AF_XDP sockets: what they send and receive passes no TC hook"
+                    unseen.push(Remark::new(
+                        format!(
+                            "{place}{sockets} AF_XDP sockets: what they send and receive passes no TC hook"
+                        ),
+                        "end the programs that have them while you cut, or have these use ordinary sockets",
                     ));
                 }
             }
-            Err(error) => unseen.push(format!("not checked: {place}{error}")),
+            Err(error) => unseen.push(Remark::new(format!("not checked: {place}{error}"), NOT_READ)),
         }
         workers.stop(netns.as_ref());
     }
     found
+}
+
+/// What can be done about a filter of another daemon; `None` for one that was removed, or whose daemon lives.
+fn remedy_of(leftover: &Leftover) -> Option<&'static str> {
+    match leftover.life {
+        _ if leftover.removed => None,
+        Life::Alive => None,
+        Life::Dead => Some("`sudo injector doctor --clean` removes it"),
+        Life::Unknown => Some("run `sudo injector doctor --clean` in the pid namespace of that daemon"),
+    }
 }
 
 /// The `AF_XDP` sockets of the calling thread's namespace.
@@ -414,23 +442,26 @@ fn xdp_sockets() -> u64 {
 }
 
 /// Devices whose traffic goes around the host's network stack.
-fn virtual_functions() -> Vec<String> {
+fn virtual_functions() -> Vec<Remark> {
+    const IN_GUESTS: &str = "give the guests taps on this host while you cut, or run the daemon inside them";
     let mut unseen = Vec::new();
     for device in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
         let functions = fs::read_to_string(device.path().join("device/sriov_numvfs")).unwrap_or_default();
         if functions.trim().parse().is_ok_and(|functions: u32| functions > 0) {
             let name = device.file_name().to_string_lossy().into_owned();
-            unseen.push(format!(
-                "{name} has {} SR-IOV virtual functions: what they carry for guests passes no hook here",
-                functions.trim()
+            let functions = functions.trim();
+            unseen.push(Remark::new(
+                format!("{name} has {functions} SR-IOV virtual functions: what they carry for guests passes no hook here"),
+                IN_GUESTS,
             ));
         }
     }
     let groups = fs::read_dir("/dev/vfio").into_iter().flatten().flatten();
     let groups = groups.filter(|group| group.file_name() != "vfio").count();
     if groups > 0 {
-        unseen.push(format!(
-            "{groups} device groups are handed to vfio: traffic of such NICs passes no hook here"
+        unseen.push(Remark::new(
+            format!("{groups} device groups are handed to vfio: traffic of such NICs passes no hook here"),
+            IN_GUESTS,
         ));
     }
     unseen

@@ -44,15 +44,47 @@ fn examined(lab: &Lab, form: &[&str], config: &str) -> (Option<i32>, String) {
     (output.status.code(), text(&output.stdout))
 }
 
-/// What the doctor says of a config.
+/// What the doctor says of a config. Each line that prevents something has its remedy.
 fn doctor(lab: &Lab, config: &str) -> (Option<i32>, String) {
-    examined(lab, &[], config)
+    let (code, said) = examined(lab, &[], config);
+    for line in said.lines().filter(|line| line.starts_with("PREVENTS")) {
+        assert!(line.contains("; "), "no remedy: {line}");
+    }
+    (code, said)
+}
+
+/// Every object of an answer that is something wrong, and has no remedy.
+fn without_remedy(found: &Value, at: &str, all: &mut Vec<String>) {
+    match found {
+        Value::Object(fields) => {
+            let is_wrong = fields.get("error").is_some_and(|error| !error.is_null())
+                || fields.get("verdict").is_some_and(|verdict| verdict == "prevents");
+            if is_wrong
+                && !fields
+                    .get("remedy")
+                    .is_some_and(|remedy| remedy.as_str().is_some_and(|text| !text.is_empty()))
+            {
+                all.push(format!("{at}: {found}"));
+            }
+            fields.iter().for_each(|(name, field)| without_remedy(field, &format!("{at}.{name}"), all));
+        }
+        Value::Array(items) => items.iter().for_each(|item| without_remedy(item, at, all)),
+        _ => {}
+    }
 }
 
 /// The same as JSON.
 fn findings(lab: &Lab, config: &str) -> (Option<i32>, Value) {
     let (code, found) = examined(lab, &["--json"], config);
-    (code, serde_json::from_str(&found).unwrap())
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let mut bare = Vec::new();
+    without_remedy(&found, "", &mut bare);
+    assert!(bare.is_empty(), "{}", bare.join("\n"));
+    // What no hook sees is named with what to do about it.
+    for unseen in found["unseen"].as_array().unwrap() {
+        assert!(unseen["found"].is_string() && unseen["remedy"].is_string(), "{unseen}");
+    }
+    (code, found)
 }
 
 fn endpoint(lab: &Lab, port: u16, rest: &str) -> String {
@@ -191,6 +223,23 @@ fn doctor_names_links_without_a_hook_and_peers_that_are_nowhere() {
     let (code, said) = doctor(&lab, &named(&format!("{n1}, {{ name: eth7, netns: {} }}", lab.netns("n2"))));
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("it is not there: make it, or correct its name"), "{said}");
+
+    // Each entry that is wrong, and each role, says what to do.
+    let wrong = format!(
+        "{}interfaces: [{n1}, {{ name: eth7, netns: {} }}, {{ name: eth0, netns: no-such-netns }}]\nroles: {{ leader: {{ exec: [/no/such] \
+         }}, far: {{ exec: [\"true\"], netns: no-such-netns }} }}\n",
+        lab.peers(),
+        lab.netns("n2")
+    );
+    let (code, found) = findings(&lab, &wrong);
+    assert_eq!(code, Some(1), "{found}");
+    let errors = |of: &Value| of.as_array().unwrap().iter().filter(|one| one["error"].is_string()).count();
+    assert_eq!((errors(&found["interfaces"]), errors(&found["roles"])), (2, 2), "{found}");
+    let (_, said) = doctor(&lab, &wrong);
+    assert!(
+        said.matches("PREVENTS  interface ").count() == 2 && said.matches("PREVENTS  role ").count() == 2,
+        "{said}"
+    );
 
     let nowhere =
         "peers: { a: { addresses: [198.51.100.1] }, b: { addresses: [198.51.100.2] } }\ninterfaces: auto\n";

@@ -320,7 +320,7 @@ fn doctor_finds_and_removes_leftovers_without_a_daemon() {
     let mine = |found: &serde_json::Value| {
         let all = found["leftovers"].as_array().unwrap();
         all.iter()
-            .map(|line| line.as_str().unwrap().to_owned())
+            .map(|one| one["found"].as_str().unwrap().to_owned())
             .filter(|line| line.contains(&n1))
             .collect::<Vec<_>>()
     };

@@ -128,13 +128,13 @@ fn describe(findings: &Findings, config: Option<&Path>) -> String {
         let found = hooked.error.clone().unwrap_or_else(|| {
             format!("on its TC hooks: {programs}; on XDP: {}", or_none(hooked.xdp.as_deref()))
         });
-        lines.add(mark, format_args!("interface {}: {found}", hooked.interface));
+        lines.add(mark, format_args!("interface {}: {found}{}", hooked.interface, tail(hooked.remedy)));
     }
     if let Some(network) = &findings.network {
         describe_network(&mut lines, network);
     }
     if let Some(secrets) = &findings.secrets {
-        lines.add(Mark::Prevents, format_args!("secrets: {secrets}; no endpoint was asked"));
+        lines.add(Mark::Prevents, format_args!("secrets: {secrets}; no endpoint was asked; make what they name, or correct them in the config"));
     }
     for check in &findings.endpoints {
         let mark = match &check.error {
@@ -149,10 +149,10 @@ fn describe(findings: &Findings, config: Option<&Path>) -> String {
             lines.add(Mark::Note, format_args!("endpoint {}: {note}", check.endpoint));
         }
     }
-    for RoleCheck { role, error } in &findings.roles {
+    for RoleCheck { role, error, remedy } in &findings.roles {
         let mark = if error.is_some() { Mark::Prevents } else { Mark::Ok };
         let found = error.as_deref().unwrap_or("can be asked for; it was not");
-        lines.add(mark, format_args!("role @{role}: {found}"));
+        lines.add(mark, format_args!("role @{role}: {found}{}", tail(*remedy)));
     }
     for daemon in &findings.daemons {
         lines.add(Mark::Found, daemon);
@@ -164,17 +164,17 @@ fn describe(findings: &Findings, config: Option<&Path>) -> String {
         lines.add(Mark::Ok, "no filters of other daemons");
     }
     for leftover in &findings.leftovers {
-        lines.add(Mark::Found, leftover);
+        lines.add(Mark::Found, format_args!("{}{}", leftover.found, tail(leftover.remedy)));
     }
     for unseen in &findings.unseen {
-        lines.add(Mark::Unseen, unseen);
+        lines.add(Mark::Unseen, format_args!("{}{}", unseen.found, tail(unseen.remedy)));
     }
     lines.end(config)
 }
 
 fn describe_network(lines: &mut Lines, network: &Network) {
     if let Some(error) = &network.error {
-        lines.add(Mark::Prevents, format_args!("start: {error}"));
+        lines.add(Mark::Prevents, format_args!("start: {error}{}", tail(network.remedy)));
     }
     for target in &network.targets {
         let mark = if target.is_there { Mark::Ok } else { Mark::Prevents };
@@ -218,8 +218,16 @@ fn describe_network(lines: &mut Lines, network: &Network) {
     if shown < all {
         lines.add(Mark::Note, format_args!("{} more links are not known to be covered", all - shown));
     }
-    let mark = if coverage.partly + coverage.not > 0 { Mark::Prevents } else { Mark::Ok };
-    lines.add(mark, format_args!("{} of {all} directed links would pass a hook for sure", coverage.covered));
+    let (mark, remedy) = if coverage.partly + coverage.not > 0 {
+        (Mark::Prevents, Some("do what the lines of the other links say"))
+    } else {
+        (Mark::Ok, None)
+    };
+    let covered = coverage.covered;
+    lines.add(
+        mark,
+        format_args!("{covered} of {all} directed links would pass a hook for sure{}", tail(remedy)),
+    );
 }
 
 #[cfg(test)]

@@ -26,3 +26,19 @@ pub struct Check {
     /// The remedy; `null` if nothing is needed.
     pub remedy: Option<&'static str>,
 }
+
+/// Something that exists, and what can be done about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remark {
+    /// The finding, in words.
+    pub found: String,
+    /// The remedy; `null` if nothing is needed.
+    pub remedy: Option<&'static str>,
+}
+
+impl Remark {
+    /// A finding with its remedy.
+    pub fn new(found: impl Into<String>, remedy: &'static str) -> Self {
+        Self { found: found.into(), remedy: Some(remedy) }
+    }
+}

@@ -35,8 +35,10 @@ pub struct LocalPeerCheck {
 /// The interfaces that a start would attach to, and what they cover.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Network {
-    /// The reason why the daemon can't start with this config here, with the remedy; `null` if it can.
+    /// The reason why the daemon can't start with this config here; `null` if it can.
     pub error: Option<String>,
+    /// The remedy; `null` if nothing is needed.
+    pub remedy: Option<&'static str>,
     /// The interfaces that it would attach to.
     pub targets: Vec<Target>,
     /// The peers on this machine.
@@ -90,22 +92,25 @@ impl Network {
         self.error.is_some() || self.coverage.as_ref().is_some_and(|all| all.partly + all.not > 0)
     }
 
+    /// The findings where the daemon can't start.
+    fn refused(error: String) -> Self {
+        let remedy = Some("correct the config, or make on this host what it names");
+        Self { error: Some(error), remedy, ..Self::default() }
+    }
+
     /// Surveys the network as a start does, and attaches nothing.
     pub(super) async fn of(
         config: &Config,
         containers: Result<ContainerStates, String>,
         refused: Option<String>,
     ) -> (Self, HostSurvey) {
-        let failed = |error: String| (Self { error: Some(error), ..Self::default() }, HostSurvey::default());
+        let failed = |error: String| (Self::refused(error), HostSurvey::default());
         let containers = match containers {
             Ok(containers) => containers,
             Err(error) => return failed(error),
         };
         if let Some(error) = refused {
-            return (
-                Self { error: Some(error), ..Self::default() },
-                HostSurvey::inside(config, &containers).await,
-            );
+            return (Self::refused(error), HostSurvey::inside(config, &containers).await);
         }
         let kernel = match Kernel::load(config, Clocks::Real) {
             Ok(kernel) => kernel,
@@ -115,6 +120,7 @@ impl Network {
             Ok(seen) => (
                 Self {
                     error: None,
+                    remedy: None,
                     targets: seen.targets,
                     local: local_peers(config, &seen.local),
                     doubts: seen.doubts,
