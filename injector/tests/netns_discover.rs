@@ -59,11 +59,8 @@ fn without_remedy(found: &Value, at: &str, all: &mut Vec<String>) {
         Value::Object(fields) => {
             let is_wrong = fields.get("error").is_some_and(|error| !error.is_null())
                 || fields.get("verdict").is_some_and(|verdict| verdict == "prevents");
-            if is_wrong
-                && !fields
-                    .get("remedy")
-                    .is_some_and(|remedy| remedy.as_str().is_some_and(|text| !text.is_empty()))
-            {
+            let remedy = fields.get("remedy").and_then(Value::as_str).unwrap_or_default();
+            if is_wrong && remedy.is_empty() {
                 all.push(format!("{at}: {found}"));
             }
             fields.iter().for_each(|(name, field)| without_remedy(field, &format!("{at}.{name}"), all));

@@ -112,8 +112,8 @@ fn faults(dashboard: &Value) -> Vec<String> {
         if w == 0 || h == 0 || x + w > COLUMNS {
             fault(format!("it has no place in the grid: {}", panel["gridPos"]));
         }
-        let cells = (x..x + w).flat_map(|column| (y..y + h).map(move |row| (column, row)));
-        if !cells.fold(true, |is_free, cell| taken.insert(cell) && is_free) {
+        let mut cells = (x..x + w).flat_map(|column| (y..y + h).map(move |row| (column, row)));
+        if !cells.all(|cell| taken.insert(cell)) {
             fault(format!("it overlaps another one: {}", panel["gridPos"]));
         }
     }
