@@ -14,6 +14,11 @@ pub trait Bytes {
     fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]>;
     /// The length in bytes.
     fn len(&self) -> u32;
+    /// Whether the frame has a VLAN tag that is not in these bytes. Before TC ingress, the kernel takes the outer tag out of a
+    /// frame and keeps it beside the packet.
+    fn is_tagged(&self) -> bool {
+        false
+    }
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -311,7 +316,7 @@ fn arp<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparsed
     let is_request = sizes & 0xffff == 1;
     packet.flags = flag::NEIGHBOUR | if is_request { flag::ASKS } else { 0 };
     packet.discovery = if is_request { discovery::REQUEST } else { discovery::REPLY };
-    if at == ETH_LEN {
+    if at == ETH_LEN && !bytes.is_tagged() {
         packet.limits = NEIGHBOURS;
     }
     Ok(())
@@ -404,7 +409,7 @@ fn ipv6<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparse
     packet.src = src;
     packet.dst = [d0, d1, d2, d3];
     let payload = u32::from_be(payload);
-    if at == ETH_LEN {
+    if at == ETH_LEN && !bytes.is_tagged() {
         packet.limits = payload as u16;
     }
     let chain = extensions(bytes, (payload >> 8) as u8, at + 40, MAX_TRANSPORT, packet);

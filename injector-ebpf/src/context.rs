@@ -72,6 +72,12 @@ impl Bytes for Skb {
         // SAFETY: the context is valid for the whole program run.
         unsafe { (*self.0).len }
     }
+
+    #[inline(always)]
+    fn is_tagged(&self) -> bool {
+        // SAFETY: the context is valid for the whole program run.
+        unsafe { (*self.0).vlan_present != 0 }
+    }
 }
 
 impl Hooked for Skb {

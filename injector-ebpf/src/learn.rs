@@ -82,12 +82,15 @@ pub fn is_learning() -> bool {
     traits_of(WORLD) & traits::LEARNS != 0
 }
 
-/// Whether a frame is ARP, or neighbour discovery without extension headers, before it is parsed: see [`NEIGHBOURS`].
+/// Whether an untagged frame is ARP, or neighbour discovery without extension headers, before it is parsed: see [`NEIGHBOURS`].
 #[inline(always)]
 fn may_claim<B: Bytes>(bytes: &B) -> bool {
     let Some([kind, _, limits]) = bytes.words::<3>(12) else { return false };
     let kind = u32::from_be(kind) >> 16;
-    kind == 0x0806 || kind == 0x86dd && u32::from_be(limits) >> 16 == u32::from(NEIGHBOURS)
+    let is_of_neighbours =
+        kind == 0x0806 || kind == 0x86dd && u32::from_be(limits) >> 16 == u32::from(NEIGHBOURS);
+    // Another VLAN may be a network of its own.
+    is_of_neighbours && !bytes.is_tagged()
 }
 
 /// Takes note of the address that the current frame claims: for the port's peer if it comes out of the port of a peer

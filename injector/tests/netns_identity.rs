@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::{Duration, Instant};
 
 use host_lab::HostLab;
+use injector::packet_socket::PacketSocket;
 use injector_core::api::{InForce, Outcome, PartitionRequest, VerdictOptions};
 use injector_core::model::{Neighbour, PeerName, Traffic};
 use injector_lab::{needs, until};
@@ -283,6 +284,23 @@ fn a_listed_address_that_another_guest_takes_over_follows_it() {
     assert_eq!(lab.delivered(n3, ("n2", address), SENT, 0), 0);
 }
 
+/// Another VLAN may be a network of its own, with the same addresses: what is claimed there says nothing about this one. The
+/// kernel has the tag beside the packet.
+#[test]
+#[needs(root)]
+fn an_address_that_another_guest_claims_in_a_vlan_stays_its_peers() {
+    const SENT: usize = 10;
+    let (lab, daemon) = guests();
+    let [second, n3] = [8, 3].map(|host| lab.ipv4(host));
+    lab.within("n2", || announce_in_vlan("eth0", n3));
+    // What it announces without a tag comes later.
+    lab.ip("n2", &format!("address add {second}/28 dev eth0"));
+    assert_eq!(lab.delivered(("n2", second), ("n3", n3), SENT, SENT), SENT);
+    wait_for_news(&daemon, &format!("n2 claims {second}, which the config lists for n1"));
+    let timeline = String::from_utf8(daemon.cli(&["timeline"]).stdout).unwrap();
+    assert!(!timeline.contains(&format!("n2 claims {n3}")), "{timeline}");
+}
+
 /// What is cut one way stays open the other way: ARP and neighbour discovery are kept, whatever is asked for, or the answers
 /// would end it too.
 #[test]
@@ -317,6 +335,21 @@ fn stays_one_way(neighbour: Neighbour) {
         assert_cut(&lab, &[Kind::Udp], "n1", "n2");
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// Broadcasts an ARP announcement of an address in VLAN 7.
+fn announce_in_vlan(device: &str, address: IpAddr) {
+    let IpAddr::V4(address) = address else { panic!("{address} is not IPv4") };
+    let [mac, other] = [[2, 0, 0, 7, 7, 7], [0; 6]];
+    let tag = [0x81, 0, 0, 7];
+    let kinds = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
+    let ends = [&mac[..], &address.octets(), &other, &address.octets()].concat();
+    let frame = [&[0xff; 6][..], &mac, &tag, &kinds, &ends, &[0; 18]].concat();
+    let name = std::ffi::CString::new(device).unwrap();
+    // SAFETY: a string that ends with a zero.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    runtime.block_on(async { PacketSocket::open(0x8100).unwrap().send(index, &frame).unwrap() });
 }
 
 /// Runs a command in a node's namespace.
