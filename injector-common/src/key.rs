@@ -413,6 +413,9 @@ const _: () = assert!(size_of::<PortUse>() == 16);
 const _: () = assert!(size_of::<PortKey>() == 24);
 const _: () = assert!(size_of::<DeviceKey>() == 8);
 const _: () = assert!(size_of::<Port>() == 40);
+// The programs read the peer and its flags as one word of eight bytes.
+const _: () = assert!(align_of::<Port>() == 8 && core::mem::offset_of!(Port, peer) == 0);
+const _: () = assert!(core::mem::offset_of!(Port, flags) == 4);
 const _: () = assert!(size_of::<Learned>() == 16);
 const _: () = assert!(size_of::<MacOwner>() == 8);
 const _: () = assert!(size_of::<Claim>() == 32);

@@ -8,7 +8,9 @@ use crate::maps::{COUNTERS, WAKEUPS};
 #[inline(always)]
 pub fn count(index: u32, by: u64) {
     if let Some(value) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: a per-CPU value, and programs of one CPU do not interrupt each other on these hooks.
+        // SAFETY: an aligned word of this CPU's value. A packet may interrupt a program at a process's fork or at a socket between
+        // the read and the write: then one of the two counts is missing, and the sum is above 0 all the same. (The compiler
+        // has no atomic addition for this target.)
         unsafe { *value += by }
     }
 }

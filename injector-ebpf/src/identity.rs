@@ -56,8 +56,11 @@ impl Side {
     #[inline(always)]
     pub fn at(entry: Option<*const Port>, direction: Direction) -> Self {
         let Some(entry) = entry else { return Self { sender: 0, receiver: 0, flags: 0 } };
-        // SAFETY: aligned words of a map's value; user space replaces entries as wholes.
-        let (peer, flags) = unsafe { ((*entry).peer, (*entry).flags) };
+        // User space writes an entry in place while packets are judged: the peer and its flags are read at once.
+        // SAFETY: the first eight bytes of a map's value, which is aligned to them.
+        let both = unsafe { entry.cast::<u64>().read_volatile() };
+        let (first, second) = (both as u32, (both >> 32) as u32);
+        let (peer, flags) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
         if (flags & port::OWN != 0) == (direction == Direction::Egress) {
             Self { sender: peer, receiver: 0, flags }
         } else {

@@ -4,6 +4,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use injector_common::key::{EndpointKey, GROUP, LinkKey, OverlapKey, ResponseKey, StreamKey, traits};
 use injector_common::packet::{Packet, flag, protocol, tcp};
 use injector_common::record::{LinkStamps, OverlapStamps, counter, first};
+use injector_common::wire::Wire;
 use injector_common::wire::http2;
 use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 
@@ -387,8 +388,10 @@ pub fn response<P: Hooked>(bytes: &P, packet: &Packet, word: Word) {
         return;
     }
     let key = EndpointKey { address: packet.src, port: packet.sport, pad: 0 };
-    // SAFETY: endpoints change only while no slot is live or watched.
+    // SAFETY: the memory stays an endpoint's of this map. An endpoint whose peer moves is written anew while a slot may be live,
+    // and its old entry may become another endpoint's while it is read here: then its id changes before the pattern does.
     let Some(endpoint) = (unsafe { ENDPOINTS.get(&key) }) else { return };
+    let id = endpoint_id(endpoint);
     let at = packet.payload_at;
     let success = match endpoint.kind {
         // The bytes after a short payload in its frame are padding.
@@ -400,9 +403,16 @@ pub fn response<P: Hooked>(bytes: &P, packet: &Packet, word: Word) {
         wire::kind::HTTP2 => http2_ok(bytes),
         _ => false,
     };
-    if success {
-        responded(endpoint.id, word.live(), word.watched());
+    if success && endpoint_id(endpoint) == id {
+        responded(id, word.live(), word.watched());
     }
+}
+
+/// The id of an endpoint, which may change with each read.
+#[inline(always)]
+fn endpoint_id(endpoint: &Wire) -> u32 {
+    // SAFETY: one aligned word of a valid reference.
+    unsafe { core::ptr::addr_of!(endpoint.id).read_volatile() }
 }
 
 /// Whether the current packet completes a successful HTTP/2 response. A function of the program's own, so
