@@ -168,7 +168,7 @@ fn a_request_is_answered_or_cuts_nothing() {
     }
 }
 
-/// The client is there until the daemon has stored the cut, and leaves before it is answered: nothing but a look at its socket says so.
+/// The client leaves between the store that cuts and its answer: only its socket shows that, since the runtime has not noticed yet.
 #[test]
 #[needs(root, example = "fault_injected")]
 fn an_enable_whose_client_leaves_before_its_answer_cuts_nothing() {
