@@ -18,6 +18,7 @@ mod local;
 mod namespaces;
 mod own_host;
 mod owner_programs;
+mod owner_watch;
 mod pause;
 mod pending;
 mod prepare;

@@ -1,14 +1,12 @@
-//! Whether the programs are attached that give sockets of peers on this machine their owners. While one is missing, new sockets
-//! have no owner, and what they send is not cut: all links of these peers are in doubt since the last reading that found
-//! every program, until a scan has attached the programs again and gone through the processes.
+//! Whether the programs are attached that give sockets of peers on this machine their owners, by readings and scans. While one is
+//! missing, new sockets have no owner, and what they send is not cut: all links of these peers are in doubt since the last
+//! reading that found every program, until a scan has attached the programs again and gone through the processes. Pure.
 
 use std::time::Duration;
 
-use super::{InterfaceEvent, Interfaces};
 use crate::datapath::{CgroupQuery, Reattached};
-use crate::discovery::local::{Doubt, LocalProcesses};
+use crate::discovery::local::Doubt;
 use injector_core::clock::MonoNs;
-use injector_core::config::Config;
 
 /// How often a scan is asked for while the programs can't be attached again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -17,7 +15,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct OwnerPrograms {
     /// Asks whether they are attached; `None` if the config has no peers on this machine.
-    query: Option<CgroupQuery>,
+    pub query: Option<CgroupQuery>,
     /// When they were last known to be attached, all of them.
     whole_at: MonoNs,
     /// When they were attached: a reading from before says nothing of them.
@@ -30,9 +28,9 @@ pub(super) struct OwnerPrograms {
 
 /// A loss of programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Loss {
+pub(super) struct Loss {
     /// The programs that another process has detached.
-    missing: Vec<&'static str>,
+    pub missing: Vec<&'static str>,
     /// Why it is not known which are missing, or why they can't be attached again.
     error: Option<String>,
 }
@@ -47,24 +45,24 @@ struct Lost {
 
 /// The start of a doubt.
 #[derive(Debug, PartialEq, Eq)]
-struct DoubtBegins {
+pub(super) struct DoubtBegins {
     /// The instant from which links are in doubt.
-    from: MonoNs,
-    loss: Loss,
+    pub from: MonoNs,
+    pub loss: Loss,
 }
 
 /// The news that a scan brings of the programs.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Scanned {
+pub(super) struct Scanned {
     /// A loss that was not known.
-    lost: Option<DoubtBegins>,
+    pub lost: Option<DoubtBegins>,
     /// Whether a loss is repaired.
-    is_back: bool,
+    pub is_back: bool,
 }
 
 impl OwnerPrograms {
     /// Takes in a reading that began at an instant. Returns a loss that was not known.
-    fn read(&mut self, at: MonoNs, missing: &[&'static str]) -> Option<DoubtBegins> {
+    pub fn read(&mut self, at: MonoNs, missing: &[&'static str]) -> Option<DoubtBegins> {
         if at < self.attached_at {
             return None;
         }
@@ -78,7 +76,7 @@ impl OwnerPrograms {
     }
 
     /// Takes in what a scan that began at an instant found, and attached again.
-    fn scanned(&mut self, begun: MonoNs, found: &Reattached) -> Scanned {
+    pub fn scanned(&mut self, begun: MonoNs, found: &Reattached) -> Scanned {
         let mut scanned = Scanned::default();
         let loss = Loss { missing: found.missing.clone(), error: found.since.clone().err() };
         if loss.error.is_some() || !loss.missing.is_empty() {
@@ -103,15 +101,31 @@ impl OwnerPrograms {
         Some(DoubtBegins { from: self.whole_at, loss })
     }
 
+    /// The loss that no scan has repaired yet.
+    pub fn lost(&self) -> Option<&Loss> {
+        self.lost.as_ref().map(|lost| &lost.loss)
+    }
+
+    /// Whether a scan is to be asked for now, to attach the programs again. It counts as asked for then.
+    pub fn is_scan_due(&mut self, now: MonoNs) -> bool {
+        let Some(lost) = &self.lost else { return false };
+        let is_first = self.asked_at < lost.read_at;
+        let is_due = is_first || now.saturating_since(self.asked_at) >= RETRY;
+        if is_due {
+            self.asked_at = now;
+        }
+        is_due
+    }
+
     /// The doubt about each peer on this machine while programs are lost.
-    fn doubt(&self) -> Option<Doubt> {
+    pub fn doubt(&self) -> Option<Doubt> {
         self.lost.as_ref().map(|lost| lost.loss.doubt())
     }
 }
 
 impl Loss {
     /// The doubt that it casts on each peer on this machine.
-    fn doubt(&self) -> Doubt {
+    pub fn doubt(&self) -> Doubt {
         let why = format!("{self}: nothing says whose the sockets are that were made since");
         Doubt { why, remedy: Some("try again once `injector status` no longer says so of lo") }
     }
@@ -124,85 +138,6 @@ impl std::fmt::Display for Loss {
         });
         let parts: Vec<String> = detached.into_iter().chain(self.error.clone()).collect();
         f.write_str(&parts.join("; "))
-    }
-}
-
-impl Interfaces {
-    /// Takes in the programs at the start, and the processes that the first scan found.
-    pub(super) fn take_first(
-        &mut self,
-        query: CgroupQuery,
-        before: MonoNs,
-        programs: Option<&Reattached>,
-        observed: LocalProcesses,
-    ) {
-        self.owners.query = Some(query);
-        if let Some(programs) = programs {
-            // Nothing is cut yet that a loss could concern.
-            let _ = self.owners.scanned(before, programs);
-        }
-        (self.local, self.local_scan_began) = (observed, before);
-        if let Some(doubt) = self.owners.doubt() {
-            self.local.doubt_all(&doubt);
-        }
-    }
-
-    /// Asks whether the programs are attached; `None` if the config has no peers on this machine.
-    pub(super) fn owner_query(&self) -> Option<&CgroupQuery> {
-        self.owners.query.as_ref()
-    }
-
-    /// Why the programs do not give all sockets their owners, if they do not.
-    pub(super) fn owners_lost(&self) -> Option<String> {
-        self.owners.lost.as_ref().map(|lost| lost.loss.to_string())
-    }
-
-    /// Takes in a reading that began at an instant. Returns what changed, for the timeline.
-    pub(super) fn owners_read(
-        &mut self,
-        config: &Config,
-        at: MonoNs,
-        missing: &[&'static str],
-    ) -> Vec<(String, String)> {
-        let lost = self.owners.read(at, missing);
-        let now = MonoNs::now();
-        let is_due = lost.is_some() || now.saturating_since(self.owners.asked_at) >= RETRY;
-        if self.owners.lost.is_some() && is_due {
-            self.owners.asked_at = now;
-            // The daemon's task has the processes scanned, which attaches the programs first.
-            let _ = self.news.send(InterfaceEvent::OwnersLost);
-        }
-        lost.map(|lost| self.report_lost(config, lost)).into_iter().collect()
-    }
-
-    /// Takes in what a scan that began at an instant says of the programs, and doubts the peers that it observed while programs are
-    /// lost. Returns what changed, for the timeline.
-    pub(super) fn owners_scanned(
-        &mut self,
-        config: &Config,
-        begun: MonoNs,
-        found: &Reattached,
-        observed: &mut LocalProcesses,
-    ) -> Vec<(String, String)> {
-        let Scanned { lost, is_back } = self.owners.scanned(begun, found);
-        let mut reported: Vec<_> = lost.map(|lost| self.report_lost(config, lost)).into_iter().collect();
-        if is_back {
-            let what = "attached again: the programs that give sockets their owners";
-            tracing::info!(what);
-            reported.push((super::local::LOOPBACK.to_owned(), what.to_owned()));
-        }
-        if let Some(doubt) = self.owners.doubt() {
-            observed.doubt_all(&doubt);
-        }
-        reported
-    }
-
-    fn report_lost(&mut self, config: &Config, lost: DoubtBegins) -> (String, String) {
-        let DoubtBegins { from, loss } = lost;
-        self.losses.from_cgroups += u64::from(!loss.missing.is_empty());
-        tracing::warn!(why = %loss, "lost");
-        self.doubt_all_local(config, &loss.doubt(), from);
-        (super::local::LOOPBACK.to_owned(), format!("lost: {loss}"))
     }
 }
 
@@ -234,11 +169,15 @@ mod tests {
         let mut programs = programs();
         let lost = programs.read(ms(30), &LOST).unwrap();
         assert_eq!(lost.from, ms(20));
+        assert!(programs.is_scan_due(ms(30)));
         assert_eq!(programs.read(ms(31), &LOST), None, "a loss is reported once");
+        assert!(!programs.is_scan_due(ms(31)), "a scan is under way");
+        assert!(programs.is_scan_due(ms(1031)), "it may have been in vain");
         assert_eq!(programs.read(ms(32), &[]), None);
         assert!(programs.doubt().is_some(), "no scan has gone through the processes");
         assert_eq!(programs.scanned(ms(33), &again(34)), Scanned { lost: None, is_back: true });
         assert_eq!(programs.doubt(), None);
+        assert!(!programs.is_scan_due(ms(9000)));
         assert_eq!(programs.read(ms(33), &LOST), None, "a reading from before they were attached again");
         assert_eq!(programs.read(ms(40), &LOST).unwrap().from, ms(34), "the next loss");
     }
