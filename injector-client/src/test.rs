@@ -186,7 +186,7 @@ impl Partition {
     /// [`GuardError::NotRecovered`], whose message shows phases, links and endpoints, and [`GuardError::BeyondDeadline`] where
     /// nobody watches for so long.
     pub fn recovers(&self, within: Duration) -> Result<RecoveryRecord, GuardError> {
-        verdict::is_watched(&self.recovery(Duration::ZERO)?, within)?;
+        error::is_watched(&self.recovery(Duration::ZERO)?, within)?;
         Ok(verdict::within(self.recovery(verdict::patience(within))?, within)?)
     }
 }
@@ -241,7 +241,7 @@ impl AsyncPartition {
     /// # Errors
     /// The errors of [`Partition::recovers`].
     pub async fn recovers(&self, within: Duration) -> Result<RecoveryRecord, GuardError> {
-        verdict::is_watched(&self.recovery(Duration::ZERO).await?, within)?;
+        error::is_watched(&self.recovery(Duration::ZERO).await?, within)?;
         Ok(verdict::within(self.recovery(verdict::patience(within)).await?, within)?)
     }
 }

@@ -1,5 +1,7 @@
 //! Why a guard could not do what it was asked.
 
+use std::time::Duration;
+
 use injector_core::api::{Code, Healed, HealedBy, InForce, PartitionState, PartitionView, RecoveryRecord};
 use injector_core::clock::Span;
 use injector_core::model::ScopeError;
@@ -46,6 +48,19 @@ pub enum GuardError {
     /// This process can't keep the connection to the daemon.
     #[error("no thread keeps the connection to the daemon: {0}")]
     Thread(String),
+}
+
+/// Refuses a bound that a record, final or not, will not tell of: it is watched until its deadline.
+pub(super) fn is_watched(record: &RecoveryRecord, within: Duration) -> Result<(), GuardError> {
+    let deadline = Duration::from_nanos(record.deadline_ns);
+    if within <= deadline {
+        return Ok(());
+    }
+    Err(GuardError::BeyondDeadline {
+        name: record.name.clone(),
+        within: Span(within),
+        deadline: Span(deadline),
+    })
 }
 
 /// Whether a partition was in force until this heal.

@@ -6,8 +6,6 @@ use std::time::Duration;
 use injector_core::api::{Outcome, RecoveryRecord};
 use injector_core::clock::Span;
 
-use super::error::GuardError;
-
 /// The record of a cluster that did not settle in time, or may not have.
 #[derive(Debug)]
 pub struct NotRecovered {
@@ -22,19 +20,6 @@ impl std::error::Error for NotRecovered {}
 /// How long to wait for a record that says whether a bound was kept: the observation and its relapses come after it.
 pub(super) fn patience(within: Duration) -> Duration {
     within.saturating_add(Duration::from_mins(2))
-}
-
-/// Whether a record, final or not, will say whether a bound was kept: it is watched until its deadline.
-pub(super) fn is_watched(record: &RecoveryRecord, within: Duration) -> Result<(), GuardError> {
-    let deadline = Duration::from_nanos(record.deadline_ns);
-    if within <= deadline {
-        return Ok(());
-    }
-    Err(GuardError::BeyondDeadline {
-        name: record.name.clone(),
-        within: Span(within),
-        deadline: Span(deadline),
-    })
 }
 
 pub(super) fn within(record: RecoveryRecord, within: Duration) -> Result<RecoveryRecord, Box<NotRecovered>> {
