@@ -149,6 +149,7 @@ impl HttpResponse {
 
 async fn answer(mut commands: CommandReceiver, sender: Sender<Asked>) {
     let mut held = Vec::new();
+    let mut applied: BTreeMap<String, PartitionRequest> = BTreeMap::new();
     let (events, _) = broadcast::channel(16);
     while let Some(command) = commands.recv().await {
         let reported = match command {
@@ -165,6 +166,7 @@ async fn answer(mut commands: CommandReceiver, sender: Sender<Asked>) {
                 let answer = if name == "taken" {
                     Err(Problem::new(Code::NameTaken, "taken is live with another body").field("name"))
                 } else {
+                    applied.insert(name.clone(), (*request).clone());
                     Ok(view(&name, PartitionState::Active, &request))
                 };
                 let _ = reply.send(answer);
@@ -193,7 +195,10 @@ async fn answer(mut commands: CommandReceiver, sender: Sender<Asked>) {
                 Asked::Other
             }
             Command::Enable { name, reply, .. } | Command::Partition { name, reply, .. } => {
-                let request = PartitionRequest::new(Shape::Isolate(vec!["n1".into()]));
+                // By its request's id a client knows its own partition.
+                let request = applied.get(&name).cloned();
+                let request =
+                    request.unwrap_or_else(|| PartitionRequest::new(Shape::Isolate(vec!["n1".into()])));
                 let _ = reply.send(Ok(view(&name, PartitionState::Active, &request)));
                 Asked::Other
             }
