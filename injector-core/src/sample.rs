@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -69,13 +70,13 @@ pub fn healthy(last: &[&Sample], wanted: usize) -> Option<bool> {
 pub struct ProbeFailure {
     /// The kind.
     pub code: FailureCode,
-    /// The whole failure in words.
-    pub text: String,
+    /// The whole failure in words; probes that fail alike may share it.
+    pub text: Arc<str>,
 }
 
 impl ProbeFailure {
     /// A failure of this kind.
-    pub fn new(code: FailureCode, text: impl Into<String>) -> Self {
+    pub fn new(code: FailureCode, text: impl Into<Arc<str>>) -> Self {
         Self { code, text: text.into() }
     }
 

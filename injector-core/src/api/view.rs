@@ -212,7 +212,7 @@ impl ProbeView {
             scheduled_ns: sample.scheduled,
             begun_ns: Some(sample.begun),
             done_ns: sample.done,
-            error: sample.failure.as_ref().map(|failure| failure.text.clone()),
+            error: sample.failure.as_ref().map(|failure| failure.text.to_string()),
             code: sample.failure.as_ref().map(|failure| failure.code),
         }
     }

@@ -58,5 +58,5 @@ fn before<'a>(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'a>) -> impl 
 /// Why the last failed probe before the cut failed.
 fn last_error<'a>(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'a>) -> Option<&'a str> {
     let failed = before(evidence, endpoint).filter(|sample| sample.failure.is_some() && !sample.is_unsent());
-    failed.max_by_key(|sample| sample.scheduled)?.failure.as_ref().map(|failure| failure.text.as_str())
+    failed.max_by_key(|sample| sample.scheduled)?.failure.as_ref().map(|failure| &*failure.text)
 }

@@ -97,9 +97,11 @@ impl State {
                 let at = asked.wire.and_then(|id| seen.as_ref()?.get(&id).copied());
                 let sample = samples.remove(&EndpointId(index));
                 let (scheduled, done, error) = match sample {
-                    Some(sample) => {
-                        (sample.scheduled, sample.done, sample.failure.map(|failure| failure.text))
-                    }
+                    Some(sample) => (
+                        sample.scheduled,
+                        sample.done,
+                        sample.failure.map(|failure| failure.text.to_string()),
+                    ),
                     None => (found.begun, MonoNs::now(), Some(NO_ANSWER.to_owned())),
                 };
                 EndpointAnswer {

@@ -1,5 +1,7 @@
 //! The probes' results, per endpoint, in the order of their arrival.
 
+use std::sync::Arc;
+
 use injector_core::sample::{EndpointId, Sample};
 
 /// How many results before a cut belong to its evidence.
@@ -28,9 +30,17 @@ impl Samples {
         Self { logs: (0..endpoints).map(|_| Log::default()).collect(), kept: 0 }
     }
 
-    /// Adds a result.
-    pub fn add(&mut self, sample: Sample) {
-        self.logs[sample.endpoint.0].kept.push(sample);
+    /// Adds a result. One that failed as the one before it shares its words: a small text that stays between each two of the
+    /// prober's tasks would keep the allocator from using their memory again.
+    pub fn add(&mut self, mut sample: Sample) {
+        let log = &mut self.logs[sample.endpoint.0];
+        let before = log.kept.last().and_then(|sample| sample.failure.as_ref());
+        if let (Some(failure), Some(before)) = (&mut sample.failure, before)
+            && failure.text == before.text
+        {
+            failure.text = Arc::clone(&before.text);
+        }
+        log.kept.push(sample);
         self.kept += 1;
     }
 

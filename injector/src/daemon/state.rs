@@ -393,7 +393,7 @@ impl State {
     pub fn sample(&mut self, sample: Sample) {
         let endpoint = sample.endpoint;
         let done = sample.done;
-        let error = sample.failure.as_ref().map(|failure| failure.text.clone());
+        let error = sample.failure.as_ref().map(|failure| failure.text.to_string());
         self.history.probed(&sample);
         self.samples.add(sample);
         if self.samples.kept() > samples::MOST {

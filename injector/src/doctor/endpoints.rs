@@ -66,7 +66,7 @@ pub(super) async fn ask(config: &Config, survey: &mut HostSurvey) -> Vec<Endpoin
                 let elsewhere = answers_from(config, index, survey).await;
                 let remedy =
                     elsewhere.map_or_else(|| remedy(endpoint, &failure), |at| moved(endpoint, at.as_ref()));
-                (Some(failure.text), Some(failure.code), Some(remedy))
+                (Some(failure.text.to_string()), Some(failure.code), Some(remedy))
             }
             Err(Unasked { error, remedy }) => (Some(error.into_owned()), None, Some(remedy.to_owned())),
         };

@@ -259,7 +259,8 @@ mod tests {
             }
             failures.sort_by_key(|(scheduled, _)| *scheduled);
             let code = failures.last().unwrap().1.code;
-            let texts: Vec<String> = failures.into_iter().map(|(_, failure)| failure.text).collect();
+            let texts: Vec<String> =
+                failures.into_iter().map(|(_, failure)| failure.text.to_string()).collect();
             (texts.try_into().unwrap(), code)
         })
     }

@@ -220,7 +220,7 @@ fn exchange(said: &'static [u8], send: &str, expect: &str) -> Option<String> {
         let exchange = Some(Exchange { send, expect });
         let target = Target::Host(format!("{{address}}:{}", address.port()));
         let config = endpoint(address, ProbeKind::Tcp(TcpProbe { target, tls: None, exchange }));
-        once(EndpointId(0), &config, None).await.failure.map(|failure| failure.text)
+        once(EndpointId(0), &config, None).await.failure.map(|failure| failure.text.to_string())
     })
 }
 
