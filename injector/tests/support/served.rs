@@ -147,6 +147,12 @@ impl HttpResponse {
     }
 }
 
+/// The request of what nobody has applied.
+fn some_request() -> PartitionRequest {
+    PartitionRequest::new(Shape::Isolate(vec!["n1".into()]))
+}
+
+/// Answers by the request's own body where one was applied: by its id a client knows its own partition.
 async fn answer(mut commands: CommandReceiver, sender: Sender<Asked>) {
     let mut held = Vec::new();
     let mut applied: BTreeMap<String, PartitionRequest> = BTreeMap::new();
@@ -187,7 +193,7 @@ async fn answer(mut commands: CommandReceiver, sender: Sender<Asked>) {
                 Asked::HealAll
             }
             Command::Partitions(reply) => {
-                let request = PartitionRequest::new(Shape::Isolate(vec!["n1".into()]));
+                let request = some_request();
                 let _ = reply.send(Views(vec![
                     Arc::new(view("recovered", PartitionState::Watched, &request)),
                     Arc::new(view("old", PartitionState::Closed, &request)),
@@ -195,10 +201,7 @@ async fn answer(mut commands: CommandReceiver, sender: Sender<Asked>) {
                 Asked::Other
             }
             Command::Enable { name, reply, .. } | Command::Partition { name, reply, .. } => {
-                // By its request's id a client knows its own partition.
-                let request = applied.get(&name).cloned();
-                let request =
-                    request.unwrap_or_else(|| PartitionRequest::new(Shape::Isolate(vec!["n1".into()])));
+                let request = applied.get(&name).cloned().unwrap_or_else(some_request);
                 let _ = reply.send(Ok(view(&name, PartitionState::Active, &request)));
                 Asked::Other
             }
