@@ -85,8 +85,8 @@ fn attempts(tests: &Path) -> String {
 }
 
 const HEAD: &str = "# What was tried, and what came of it\n
-Who may do what to a daemon, as the tests have tried it on real kernels: each line stands in the source of its test, behind the\n\
-assertions that show it. `INJECTOR_BLESS=1 cargo test -p injector --test security` writes this page anew. What each promise rests on is\n\
+What users of a host may do to a daemon, as tests try it on a real kernel. Each line comes from the source of its test, where it follows\n\
+the assertions that show it. `INJECTOR_BLESS=1 cargo test -p injector --test security` writes this page anew. What each promise rests on is\n\
 in `SECURITY.md`.\n
 | who | tries | result | test |\n|---|---|---|---|\n";
 

@@ -50,7 +50,7 @@ pub enum GuardError {
     Thread(String),
 }
 
-/// Refuses a bound that a record, final or not, will not tell of: it is watched until its deadline.
+/// Refuses a bound beyond the deadline: a record is watched until then, and says nothing of later.
 pub(super) fn is_watched(record: &RecoveryRecord, within: Duration) -> Result<(), GuardError> {
     let deadline = Duration::from_nanos(record.deadline_ns);
     if within <= deadline {

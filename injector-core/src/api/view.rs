@@ -175,9 +175,9 @@ pub struct PartitionView {
 }
 
 impl PartitionView {
-    /// Whether another view is of the same partition. A generation alone does not tell: each daemon counts from 1, so that
-    /// after a restart another client's partition may have the same name and generation. Without a `request_id` of its own a
-    /// partition can't be told from another one without.
+    /// Whether another view is of the same partition. Its generation alone is not enough: each daemon counts from 1, so that
+    /// after a restart another client's partition may have the same name and generation. Two partitions without a `request_id`
+    /// can't be distinguished then.
     pub fn is_same_partition(&self, other: &Self) -> bool {
         self.name == other.name
             && self.generation == other.generation

@@ -135,7 +135,7 @@ pub struct Row<'a> {
 }
 
 impl Comparison {
-    /// All trials, then each cut. A cut of which only one run has decided trials is marked as taking no part in the verdict.
+    /// All trials, then each cut. A cut with decided trials in only one of the runs is marked: the verdict leaves it out.
     pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         let all = match self.unmatched {
             0 => "all".to_owned(),

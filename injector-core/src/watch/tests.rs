@@ -227,7 +227,7 @@ fn strip(watch: &Watch, seconds: u64) -> String {
     served.iter().map(sign).collect()
 }
 
-/// A status says `null` where results are too old to tell, and no event does.
+/// Where results are too old, `status` has `null` for the health; no event reports that.
 #[test]
 fn an_endpoint_whose_health_is_no_longer_known_is_not_shown_as_healthy() {
     let mut watch = Watch::default();

@@ -34,7 +34,7 @@ impl State {
             held.all += links;
             if let Requester::Member(holder) = partition.experiment.by {
                 held.members += links;
-                held.own += if matches!(by, Requester::Member(uid) if uid == holder) { links } else { 0 };
+                held.own += if by == Requester::Member(holder) { links } else { 0 };
             }
         }
         let Some(why) = held.refusal(matches!(by, Requester::Member(_)), asked) else { return Ok(()) };

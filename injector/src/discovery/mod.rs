@@ -21,4 +21,4 @@ pub mod strangers;
 pub mod survey;
 pub mod taps;
 #[cfg(test)]
-mod test_topologies;
+pub(crate) mod test_topologies;

@@ -1,21 +1,10 @@
 use super::*;
+use crate::discovery::test_topologies::device;
 use crate::netlink::facts::Facts;
 use crate::netns::Workers;
 
 fn link(index: u8, name: &str, kind: Kind) -> LinkFacts {
-    LinkFacts {
-        index: index.into(),
-        name: name.to_owned(),
-        layer: LinkLayerType::Ether,
-        mac: Some([2, 0, 0, 0, 0, index]),
-        up: true,
-        master: None,
-        below: None,
-        is_below_away: false,
-        away: None,
-        kind,
-        xdp: None,
-    }
+    device(0, index.into(), name, kind)
 }
 
 /// A host with these namespaces, where nothing listens.
