@@ -9,7 +9,7 @@ use super::state::State;
 use crate::server::command::Requester;
 use injector_common::SLOTS;
 use injector_core::api::{
-    Code, CoverageState, EventKind, PartitionRequest, PartitionState, Problem, Warning, WarningCode,
+    Code, CoverageState, PartitionRequest, PartitionState, Problem, Warning, WarningCode,
 };
 use injector_core::campaign::is_named;
 use injector_core::clock::MonoNs;
@@ -91,8 +91,8 @@ impl State {
     }
 
     /// Assesses the coverage of a partition's links now.
-    pub(super) async fn assess_coverage(&mut self, partition: &mut Partition) -> Vec<LinkCoverage> {
-        partition.experiment.warnings.extend(self.confirm_hooks().await);
+    pub(super) fn assess_coverage(&mut self, partition: &mut Partition) -> Vec<LinkCoverage> {
+        partition.experiment.warnings.extend(self.confirm_hooks());
         let now = MonoNs::now();
         let names = &self.config.names;
         let links = &partition.life.links;
@@ -107,14 +107,11 @@ impl State {
         found
     }
 
-    /// Reads who is on the hooks: what can bypass ours makes a partition doubtful that begins now.
-    pub(super) async fn confirm_hooks(&mut self) -> Vec<Warning> {
-        let (changes, warnings) = self.interfaces.confirm(&self.config).await;
-        // Only now: a scan attaches programs again that are missing, which the reading is to find.
+    /// What makes a cut doubtful that begins now: who is on the hooks, or that nobody knows.
+    pub(super) fn confirm_hooks(&mut self) -> Vec<Warning> {
+        // A scan attaches programs again that are missing; it comes after the reading that is to find them.
         self.scan_local_peers();
-        for (interface, what) in changes {
-            self.event(MonoNs::now(), EventKind::Interface { interface, what });
-        }
+        let warnings = self.interfaces.doubts_since(self.hooks_since);
         for warning in &warnings {
             tracing::warn!(warning = warning.text);
         }

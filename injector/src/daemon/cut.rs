@@ -70,7 +70,7 @@ impl State {
         self.keep_here(&mut partition)?;
         self.within_link_limit(whose.by, partition.life.links.len())?;
         fault::here("apply/resolved");
-        let coverage = self.assess_coverage(&mut partition).await;
+        let coverage = self.assess_coverage(&mut partition);
         let unchecked = self.unchecked(&partition.experiment.request, &partition.life.links);
         // The record of a full cut that lasts says link by link what the check found.
         let request = &partition.experiment.request;
@@ -311,7 +311,7 @@ impl State {
         fault::here("enable/begin");
         // Someone may have connected since it was prepared.
         self.spare_ssh(self.partition(generation)).await?;
-        let warnings = self.confirm_hooks().await;
+        let warnings = self.confirm_hooks();
         // A wrong time changes nothing: it stays prepared.
         let start = at.map(|at| self.start(at)).transpose()?;
         self.experiment(generation).warnings.extend(warnings);

@@ -71,7 +71,8 @@ impl Signals {
 /// Which kind of event is served next: a flood of interface news must not keep commands waiting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// Interfaces come before the rest: until it is attached again, an interface cuts nothing.
+    /// Interfaces, and then commands that have waited, come before the rest: until it is attached again, an interface
+    /// cuts nothing.
     Interfaces,
     /// Any other event, if one waits.
     Others,
@@ -93,6 +94,8 @@ enum Event {
     Interface(InterfaceEvent),
     /// Open partitions have to be judged.
     JudgingDue,
+    /// A command that waited has what it needs.
+    Ready,
     /// The API's server wants something.
     Command(Box<Command>),
     /// The programs have put wake-ups into their ring.
@@ -111,7 +114,7 @@ enum Event {
     Sockets(Found),
     /// A probe has its result.
     Sample(Sample),
-    /// Only events of interfaces wait, for the next turn.
+    /// Only events of interfaces, or commands that have waited, are there for the next turn.
     Nothing,
     /// The lease is to be renewed.
     RenewalDue,
@@ -121,7 +124,7 @@ impl Event {
     /// The turn after this event.
     fn next_turn(&self, now: Turn) -> Turn {
         match self {
-            Self::Interface(_) => Turn::Others,
+            Self::Interface(_) | Self::Ready => Turn::Others,
             // Events that come before commands must not hand their turn on: where each of an interface's
             // events takes longer than the time to the next judging round, no command would ever have a turn.
             Self::HangUp | Self::ConfigRead(_) | Self::Lapsed(_) | Self::JudgingDue | Self::RenewalDue => now,
@@ -183,7 +186,8 @@ impl EventLoop {
         let mut recurring = Recurring { judging, announcing, stamped: BTreeSet::new() };
         loop {
             let wake = begin_turn(state, &recurring.judging);
-            let event = self.next_event(turn, wake, &recurring).await;
+            let is_ready = state.is_any_held_ready();
+            let event = self.next_event(turn, wake, is_ready, &recurring).await;
             turn = event.next_turn(turn);
             match event {
                 Event::Stop => return Ok(()),
@@ -195,7 +199,13 @@ impl EventLoop {
     }
 
     /// Waits for the next event. Of those that wait already, the first in this order comes first.
-    async fn next_event(&mut self, turn: Turn, wake: Instant, recurring: &Recurring) -> Event {
+    async fn next_event(
+        &mut self,
+        turn: Turn,
+        wake: Instant,
+        is_ready: bool,
+        recurring: &Recurring,
+    ) -> Event {
         tokio::select! {
             biased;
             _ = self.signals.terminate.recv() => Event::Stop,
@@ -208,6 +218,7 @@ impl EventLoop {
                 Event::Interface(event)
             }
             () = tokio::time::sleep_until(wake) => Event::JudgingDue,
+            () = std::future::ready(()), if is_ready && turn == Turn::Interfaces => Event::Ready,
             Some(command) = self.commands.recv() => Event::Command(Box::new(command)),
             wakeups = self.incoming.wakeups.next() => Event::Wakeups(wakeups),
             () = tokio::time::sleep_until(recurring.announcing.rested()), if !recurring.stamped.is_empty() => {
@@ -238,6 +249,9 @@ impl EventLoop {
             Event::Interface(event) => self.interface(state, event).await,
             Event::JudgingDue => {
                 recurring.judging.spend(|| self.judge_and_watch(state));
+            }
+            Event::Ready => {
+                drain(state, &mut self.incoming.samples);
                 state.release_held(&self.resolved_sink).await;
             }
             Event::Command(command) => {
@@ -255,16 +269,12 @@ impl EventLoop {
                 }
             }),
             Event::Resolved(returned) => {
-                drain(state, &mut self.incoming.samples);
                 if let Some(wanted) = state.returned(returned, &self.resolved_sink) {
-                    self.take_effect(state, Effective::Apply(Box::new(wanted))).await;
+                    state.hold(Effective::Apply(Box::new(wanted)), &self.checks_sink);
                 }
             }
             Event::Answered(found) => state.take_answers(found),
-            Event::Checked(report) => {
-                state.checked(report);
-                state.release_held(&self.resolved_sink).await;
-            }
+            Event::Checked(report) => state.checked(report),
             Event::Connections(found) => state.connections(found),
             Event::Sockets(found) => state.sockets(&found),
             Event::Sample(sample) => take_samples(state, sample, &mut self.incoming.samples),
@@ -294,18 +304,10 @@ impl EventLoop {
             }
             Command::Enable { name, request, whose, is_gone, reply } => {
                 let command = Effective::Enable { name, request, whose, is_gone, reply, sent_at };
-                self.take_effect(state, command).await;
+                state.hold(command, &self.checks_sink);
             }
             command => state.command(command, sent_at).await,
         }
-    }
-
-    /// Carries out what may cut, after the control of its cut if it wants one.
-    async fn take_effect(&self, state: &mut State, command: Effective) {
-        if let Some(command) = state.hold(command, &self.checks_sink) {
-            state.take_effect(command, &self.resolved_sink).await;
-        }
-        state.release_held(&self.resolved_sink).await;
     }
 
     /// Takes in news of an interface; probes whose thread ended with the old namespace are started again.

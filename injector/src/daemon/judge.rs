@@ -293,7 +293,10 @@ impl State {
         let (mut attachments, is_lost) = self.interfaces.views().await;
         if is_lost {
             // Told and attached again now, not at the next cut.
-            self.confirm_hooks().await;
+            for (interface, what) in self.interfaces.read_hooks_again(&self.config).await {
+                self.event(MonoNs::now(), EventKind::Interface { interface, what });
+            }
+            self.scan_local_peers();
             (attachments, _) = self.interfaces.views().await;
         }
         Status {

@@ -11,6 +11,7 @@ mod duty_cycle;
 mod event_loop;
 mod evidence;
 mod heal;
+mod held;
 mod judge;
 mod link_limit;
 pub mod log;

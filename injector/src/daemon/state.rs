@@ -9,12 +9,12 @@ use tokio::sync::{broadcast, watch};
 
 use super::active_config::ActiveConfig;
 use super::attachment::{Cuts, HookScope, InterfaceEvent, Interfaces};
+use super::held::HeldCommand;
 use super::log::Log;
 use super::partition::{Experiment, Partition};
 use super::request::{Answer, ShapeNames};
 use super::samples::{self, Samples};
 use super::verify::check::Check;
-use super::verify::waiting::WaitingCommand;
 use super::waiter::Waiter;
 use crate::datapath::{Kernel, LeaseWatcher, wire_ids};
 use crate::fault;
@@ -84,10 +84,12 @@ pub struct State {
     /// Watches the lease while it is there.
     _lease_watcher: LeaseWatcher,
     pub(super) stopping: bool,
-    /// Commands that wait for the control of their cut,
-    pub(super) held: Vec<WaitingCommand>,
-    /// and that of the command that is being carried out.
+    /// Commands that wait for what they need to know,
+    pub(super) held: Vec<HeldCommand>,
+    /// the control of the cut of the command that is being carried out,
     pub(super) control: Option<Check>,
+    /// and the instant since which the hooks have to have been read for it.
+    pub(super) hooks_since: MonoNs,
     /// The counts for `GET /metrics`.
     pub(super) history: History,
     /// When the command that is being carried out was sent.
@@ -132,6 +134,7 @@ impl State {
             stopping: false,
             held: Vec::new(),
             control: None,
+            hooks_since: MonoNs(0),
             history,
             sent_at: None,
             hooks_watched: None,

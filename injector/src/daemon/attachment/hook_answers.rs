@@ -1,6 +1,6 @@
-//! What cuts and statuses learn of the hooks. Each reading takes the kernel's lock of network devices (rtnl) several times, and whoever
-//! makes or removes interfaces holds that for tens of milliseconds each: commands do not wait for it where the hooks were read
-//! a moment ago.
+//! What a status learns of the hooks. Each reading takes the kernel's lock of network devices (rtnl) several times, and whoever
+//! makes or removes interfaces holds that for tens of milliseconds each: a status does not wait for it where the hooks were
+//! read a moment ago. (A cut waits for a reading that begins after its command: `daemon/held.rs`.)
 
 use std::time::Duration;
 
@@ -8,22 +8,19 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::check::NO_ANSWER;
-use super::hook_reading::{HooksFound, Wanted};
+use super::hook_reading::{HooksFound, UNANSWERED, Wanted};
 use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
+use crate::daemon::held::PATIENCE;
 use crate::netns::{Identity, Worker};
 use crate::turn;
 use injector_core::clock::MonoNs;
 use injector_core::config::Netns;
 
-/// How long a cut or a status waits for another reading where one is [`RECENT`].
+/// How long a status waits for another reading where one is [`RECENT`].
 const WAIT: Duration = Duration::from_millis(60);
 /// How old a reading may be to be given instead of another one.
 const RECENT: Duration = Duration::from_secs(1);
-
-/// Up to this age a reading casts no doubt on a cut: while one lasts, hooks are read ten times a second, and a busy host
-/// takes two turns for it at times.
-pub(super) const FRESH: Duration = Duration::from_millis(200);
 
 /// What there is to know of the hooks of one namespace.
 pub(super) enum HooksAnswer {
@@ -48,6 +45,7 @@ enum Way {
 impl Interfaces {
     /// Reads the hooks of all namespaces at once, and waits for the answers.
     pub(super) async fn read_hooks(&mut self) -> Vec<(Option<Netns>, HooksAnswer)> {
+        let begun = MonoNs::now();
         let wanted = self.hooks_wanted();
         let ways: Vec<(Option<Netns>, Way)> = wanted
             .into_iter()
@@ -71,8 +69,7 @@ impl Interfaces {
         let mut answers = Vec::new();
         for (netns, answer, is_overdue) in join_all(asked).await {
             if is_overdue {
-                self.hooks_asked.insert(netns.clone());
-                self.hooks_overdue.insert(netns.clone());
+                self.hooks_asked.entry(netns.clone()).or_insert(begun);
             }
             answers.push((netns, answer));
         }
@@ -85,13 +82,17 @@ impl Interfaces {
             Err(error) => return Way::Known(HooksAnswer::None(error.to_string())),
         };
         let identity = worker.identity();
-        let Some(age) = self.hooks_age(netns, identity).filter(|age| *age <= RECENT) else {
+        let recent = self.hooks_age(netns, identity).filter(|age| *age <= RECENT);
+        // A reading that is overdue already comes by itself, and another one would wait behind it.
+        let patience = if recent.is_some() { WAIT } else { PATIENCE };
+        let asked = self.hooks_asked.get(&netns.cloned());
+        if asked.is_some_and(|asked| MonoNs::now().saturating_since(*asked) >= patience) {
+            let unread = || HooksAnswer::None(UNANSWERED.to_owned());
+            return Way::Known(recent.map_or_else(unread, HooksAnswer::Old));
+        }
+        let Some(age) = recent else {
             return Way::Patient(worker.clone(), wanted);
         };
-        // A reading that is overdue already comes by itself, and another one would wait behind it.
-        if self.hooks_overdue.contains(&netns.cloned()) {
-            return Way::Known(HooksAnswer::Old(age));
-        }
         let (reply, receiver) = oneshot::channel();
         let of = netns.cloned();
         let none = InterfaceEvent::Hooks { netns: of.clone(), identity, found: HooksFound::none(NO_ANSWER) };
@@ -112,8 +113,8 @@ impl Interfaces {
 
     /// How long ago the hooks of a namespace were last read.
     fn hooks_age(&self, netns: Option<&Netns>, identity: Identity) -> Option<Duration> {
-        let (of, at) = self.hooks_read.get(&netns.cloned())?;
-        (*of == identity).then(|| MonoNs::now().saturating_since(*at))
+        let at = self.hook_readings.get(&netns.cloned())?.at(identity)?;
+        Some(MonoNs::now().saturating_since(at))
     }
 }
 

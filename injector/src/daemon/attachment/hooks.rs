@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use super::check::NO_ANSWER;
 use super::entry::{Bypass, Entry};
-use super::hook_answers::{FRESH, HooksAnswer};
-use super::hook_reading::{HookScope, HooksFound, Read, Wanted};
+use super::hook_answers::HooksAnswer;
+use super::hook_reading::{HookScope, HooksFound, LastReading, Read, Wanted};
 use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
+use crate::daemon::held::PATIENCE;
 use crate::datapath::{Foreign, HookState, Names, ids, names};
 use crate::netlink::news::News;
 use crate::netlink::nft::EgressChain;
@@ -87,29 +88,72 @@ impl Interfaces {
     /// Asks all namespaces what is on the hooks; the answers come back as events. A namespace that has yet to answer the
     /// last time is not asked again: whether there was none of them.
     pub fn ask_for_hooks(&mut self, scope: HookScope) -> bool {
+        self.ask_these_for_hooks(scope, |_| true)
+    }
+
+    /// Asks the namespaces whose hooks a command waits for that came at an instant.
+    pub fn ask_for_hooks_since(&mut self, since: MonoNs) {
+        let is_unread = |netns: &&Option<Netns>| {
+            !self.is_known_since(netns, since) && !self.hooks_asked.contains_key(*netns)
+        };
+        let unread: BTreeSet<Option<Netns>> =
+            self.hooked_namespaces().into_iter().filter(is_unread).cloned().collect();
+        if !unread.is_empty() {
+            self.ask_these_for_hooks(HookScope::All, |netns| unread.contains(netns));
+        }
+    }
+
+    fn ask_these_for_hooks(&mut self, scope: HookScope, is_one: impl Fn(&Option<Netns>) -> bool) -> bool {
         let mut are_all_asked = true;
         for (netns, mut wanted) in self.hooks_wanted() {
+            if !is_one(&netns) {
+                continue;
+            }
             wanted.on_all &= scope == HookScope::All;
             let Ok(worker) = self.workers.running(netns.as_ref()) else { continue };
-            if !self.hooks_asked.insert(netns.clone()) {
+            if self.hooks_asked.contains_key(&netns) {
                 are_all_asked = false;
                 continue;
             }
-            let (group, identity) = (netns.clone(), worker.identity());
+            let identity = worker.identity();
             let none =
                 InterfaceEvent::Hooks { netns: netns.clone(), identity, found: HooksFound::none(NO_ANSWER) };
             let pending = PendingAnswer::new(&self.news, none);
+            let of = netns.clone();
             let asked = worker.spawn_awaited(move || async move {
                 crate::fault::here("hooks/ask");
                 let found = wanted.read().await;
-                pending.answer(InterfaceEvent::Hooks { netns, identity, found });
+                pending.answer(InterfaceEvent::Hooks { netns: of, identity, found });
             });
             // A thread that has ended finds nothing; its interfaces are gone.
-            if asked.is_err() {
-                self.hooks_asked.remove(&group);
+            if asked.is_ok() {
+                self.hooks_asked.insert(netns, MonoNs::now());
             }
         }
         are_all_asked
+    }
+
+    /// Whether hooks are still to be read for a command that came at an instant. A namespace that has not answered for
+    /// long is not waited for.
+    pub fn awaits_hooks(&self, since: MonoNs) -> bool {
+        let now = MonoNs::now();
+        let is_overdue =
+            |netns| self.hooks_asked.get(netns).is_some_and(|asked| now.saturating_since(*asked) >= PATIENCE);
+        self.hooked_namespaces().into_iter().any(|netns| {
+            !self.is_known_since(netns, since)
+                && self.workers.running(netns.as_ref()).is_ok()
+                && !is_overdue(netns)
+        })
+    }
+
+    fn is_known_since(&self, netns: &Option<Netns>, since: MonoNs) -> bool {
+        self.hook_readings.get(netns).is_some_and(|last| last.is_known_since(since))
+    }
+
+    /// The namespaces of the interfaces that our programs are on.
+    fn hooked_namespaces(&self) -> BTreeSet<&Option<Netns>> {
+        let hooked = self.entries.iter().filter(|entry| entry.attachment.is_some());
+        hooked.map(|entry| &entry.interface.netns).collect()
     }
 
     /// Takes in what was found on the hooks of one namespace that was asked; what changed, for the timeline.
@@ -122,10 +166,9 @@ impl Interfaces {
     ) -> Vec<(String, String)> {
         // A late answer of a namespace that is gone, or of a thread that had ended when it was asked, is dropped.
         let is_current = self.workers.identity(netns) == Some(identity);
-        if !is_current || !self.hooks_asked.remove(&netns.cloned()) {
+        if !is_current || self.hooks_asked.remove(&netns.cloned()).is_none() {
             return Vec::new();
         }
-        self.hooks_overdue.remove(&netns.cloned());
         let cost = found.cost;
         let begun = MonoNs::now();
         let reported = self.take_hooks(config, netns, found).await;
@@ -144,10 +187,15 @@ impl Interfaces {
         netns: Option<&Netns>,
         found: HooksFound,
     ) -> Result<Vec<(String, String)>, String> {
-        let Read { states, foreign, missing_owners } = found.read?;
+        let has_host_ends = self
+            .entries
+            .iter()
+            .any(|entry| entry.interface.netns.as_ref() == netns && self.is_host_end(entry.id));
         if let Some(identity) = self.workers.identity(netns) {
-            self.hooks_read.insert(netns.cloned(), (identity, found.at));
+            let last = self.hook_readings.entry(netns.cloned()).or_insert_with(|| LastReading::of(identity));
+            last.take(identity, &found, has_host_ends);
         }
+        let Read { states, foreign, missing_owners } = found.read?;
         let are_others_known = foreign.is_some();
         if let Some(foreign) = foreign {
             let here = self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns);
@@ -195,37 +243,38 @@ impl Interfaces {
         found
     }
 
-    /// Takes in what is on the hooks now; what changed, for the timeline, and what makes a cut doubtful that begins now.
-    pub async fn confirm(&mut self, config: &Config) -> (Vec<(String, String)>, Vec<Warning>) {
+    /// Reads what is on the hooks now, and takes it in; what changed, for the timeline.
+    pub async fn read_hooks_again(&mut self, config: &Config) -> Vec<(String, String)> {
         let mut changes = Vec::new();
-        let mut warnings = Vec::new();
         for (netns, answer) in self.read_hooks().await {
-            let why = match answer {
-                HooksAnswer::Read(found) => match self.take_hooks(config, netns.as_ref(), found).await {
-                    Ok(news) => {
-                        changes.extend(news);
-                        continue;
-                    }
-                    Err(error) => format!("could not be read: {error}"),
-                },
-                HooksAnswer::Old(age) if age <= FRESH => continue,
-                HooksAnswer::Old(age) => format!("were last read {} ms before", age.as_millis()),
-                HooksAnswer::None(error) => format!("could not be read: {error}"),
+            if let HooksAnswer::Read(found) = answer {
+                changes.extend(reported_or_warned(self.take_hooks(config, netns.as_ref(), found).await));
+            }
+        }
+        changes
+    }
+
+    /// What makes a cut doubtful that begins now, and for which hooks had to be read since an instant.
+    pub fn doubts_since(&self, since: MonoNs) -> Vec<Warning> {
+        let unread = self.hooked_namespaces().into_iter().filter_map(|netns| {
+            let why = match self.workers.running(netns.as_ref()) {
+                Ok(_) => LastReading::doubt(self.hook_readings.get(netns), since)?,
+                Err(error) => error.to_string(),
             };
             let place =
-                netns.map_or_else(|| "the daemon's own namespace".to_owned(), |netns| netns.to_string());
-            let text =
-                format!("the hooks in {place} {why}; a program that runs before ours there would bypass it");
-            warnings.push(Warning::new(WarningCode::HookUnreadable, place, text));
-        }
+                netns.as_ref().map_or_else(|| "the daemon's own namespace".to_owned(), ToString::to_string);
+            let text = format!(
+                "the hooks in {place} could not be read: {why}; a program that runs before ours there would bypass it"
+            );
+            Some(Warning::new(WarningCode::HookUnreadable, place, text))
+        });
         let bypassed = self.entries.iter().filter_map(|entry| {
             let bypass = entry.bypasses.last().filter(|bypass| bypass.time.until_ns.is_none())?;
             let interface = shown(&entry.interface);
             let text = format!("{interface}: {}", bypass.why);
             Some(Warning::new(WarningCode::ForeignAhead, interface, text))
         });
-        warnings.extend(bypassed);
-        (changes, warnings)
+        unread.chain(bypassed).collect()
     }
 
     /// Compares the state of an interface's hooks with the one before. Returns what changed, for the

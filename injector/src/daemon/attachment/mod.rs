@@ -34,6 +34,7 @@ mod views;
 pub use crate::discovery::segments::{Nic, NoPair};
 pub use event::{Changes, Cuts, InterfaceEvent};
 pub use hook_reading::HookScope;
+use hook_reading::LastReading;
 pub use link_coverage::{CutLinks, LinkCoverage};
 pub use own_host::Ends;
 pub use preview::{Preview, Target};
@@ -117,12 +118,10 @@ pub struct Interfaces {
     links_asked: BTreeMap<Option<Netns>, Option<MonoNs>>,
     /// those that are being cleaned, by threads of their own,
     cleaning: BTreeMap<Option<Netns>, Worker>,
-    /// and those that have yet to say what is on the hooks.
-    hooks_asked: BTreeSet<Option<Netns>>,
-    /// Of these, the namespaces in which a cut or a status has waited for them in vain,
-    hooks_overdue: BTreeSet<Option<Netns>>,
-    /// and when they were last read, by the namespace that the name led to.
-    hooks_read: BTreeMap<Option<Netns>, (Identity, MonoNs)>,
+    /// and those that have yet to say what is on the hooks, with the instant at which they were asked.
+    hooks_asked: BTreeMap<Option<Netns>, MonoNs>,
+    /// When the hooks of each were last read.
+    hook_readings: BTreeMap<Option<Netns>, LastReading>,
     /// How long the last reading of a namespace's hooks took.
     hooks_cost: std::time::Duration,
     /// Programs that another process has detached, and that are not counted yet.
@@ -270,9 +269,8 @@ impl Interfaces {
             survey_again: None,
             links_asked: BTreeMap::new(),
             cleaning: BTreeMap::new(),
-            hooks_asked: BTreeSet::new(),
-            hooks_overdue: BTreeSet::new(),
-            hooks_read: BTreeMap::new(),
+            hooks_asked: BTreeMap::new(),
+            hook_readings: BTreeMap::new(),
             hooks_cost: std::time::Duration::ZERO,
             losses: AttachmentsLost::default(),
             doubts: BTreeSet::new(),

@@ -49,7 +49,6 @@ impl Interfaces {
         self.subscribed.remove(&netns);
         self.links_asked.remove(&netns);
         self.hooks_asked.remove(&netns);
-        self.hooks_overdue.remove(&netns);
         self.cleaning.remove(&netns);
     }
 

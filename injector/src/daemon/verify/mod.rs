@@ -4,21 +4,21 @@
 
 pub(in crate::daemon) mod check;
 mod checked_link;
+mod control;
 mod form;
 mod round;
-pub(in crate::daemon) mod waiting;
 
+pub use control::Control;
 pub use round::{Report, Sink};
 
 use std::time::Duration;
 
 use self::check::{Check, MOST, PATIENCE};
 use self::checked_link::Unchecked;
-use self::waiting::WaitingCommand;
 use super::partition::{Experiment, Partition, named, shortened};
-use super::request::{Asked, Effective, ReturnedSink};
+use super::request::{Asked, Effective};
 use super::state::State;
-use crate::server::command::{Command, PutMode};
+use crate::server::command::PutMode;
 use injector_core::api::{EnableRequest, PartitionRequest, PartitionState, Warning, WarningCode};
 use injector_core::clock::MonoNs;
 use injector_core::ledger::Life;
@@ -42,15 +42,13 @@ const APART: Duration = Duration::from_millis(300);
 const QUIET: Duration = Duration::from_millis(60);
 
 impl State {
-    /// Sends the control of a cut that is to be verified, and keeps its command until [`Self::release_held`]; answers the
-    /// command if it is to be carried out at once.
-    pub fn hold(&mut self, command: Effective, sink: &Sink) -> Option<Effective> {
-        let Some(links) = self.to_be_controlled(&command) else { return Some(command) };
-        let mut control = Check::new(&links);
+    /// Sends the control of a cut that is to be verified, if the command makes one.
+    pub(super) fn control_of(&mut self, command: &Effective, sink: &Sink) -> Option<Control> {
+        let links = self.to_be_controlled(command)?;
+        let mut check = Check::new(&links);
         let until = MonoNs::now() + HOLD;
-        control.begin_control(&self.interfaces, &self.config, until, sink);
-        self.held.push(WaitingCommand { command, control, until });
-        None
+        check.begin_control(&self.interfaces, &self.config, until, sink);
+        Some(Control { check, until })
     }
 
     /// The links that a command cuts at once and in full, if it wants them checked.
@@ -79,37 +77,6 @@ impl State {
                 is_wanted.then(|| life.links.clone())
             }
             Effective::Enable { .. } => None,
-        }
-    }
-
-    /// Carries out a command that may cut.
-    pub async fn take_effect(&mut self, command: Effective, sink: &ReturnedSink) {
-        match command {
-            // Its links are of a config that is no longer in force.
-            Effective::Apply(wanted) if wanted.config_number != self.config_number => {
-                self.control = None;
-                self.resolve(wanted.asked, sink);
-            }
-            Effective::Apply(wanted) => self.apply(*wanted).await,
-            Effective::Enable { name, request, whose, is_gone, reply, sent_at } => {
-                self.command(Command::Enable { name, request, whose, is_gone, reply }, sent_at).await;
-            }
-        }
-    }
-
-    /// Carries out the commands whose control has come back, or has taken too long.
-    pub async fn release_held(&mut self, sink: &ReturnedSink) {
-        let now = MonoNs::now();
-        let is_ready = |held: &WaitingCommand| held.control.pending.is_none() || held.until <= now;
-        while let Some(at) = self.held.iter().position(is_ready) {
-            let WaitingCommand { command, mut control, .. } = self.held.remove(at);
-            control.stop();
-            if let Some(pending) = control.pending.take() {
-                control.count(&pending);
-            }
-            self.control = Some(control);
-            self.take_effect(command, sink).await;
-            self.control = None;
         }
     }
 
@@ -190,7 +157,8 @@ impl State {
 
     /// Takes in a report of a namespace.
     pub fn checked(&mut self, report: Report) {
-        let held = self.held.iter_mut().map(|held| &mut held.control);
+        let held =
+            self.held.iter_mut().filter_map(|held| held.control.as_mut()).map(|control| &mut control.check);
         let open = self.ledger.iter_mut().filter_map(|(_, experiment)| experiment.check.as_mut());
         let mut left = Some(report);
         for check in held.chain(open) {
