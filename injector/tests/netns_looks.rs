@@ -11,10 +11,11 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use injector::daemon::attachment::{Changes, Cuts, InterfaceEvent, Interfaces, ObservedState};
+use injector::daemon::attachment::{Changes, Cuts, EventSinks, InterfaceEvent, Interfaces, ObservedState};
 use injector::datapath::{Clocks, Kernel, Names};
 use injector::netlink::{self, news::News};
 use injector::netns::{Worker, Workers};
+use injector_core::api::WarningCode;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Netns};
 use injector_core::containers::ContainerStates;
@@ -197,6 +198,7 @@ struct Alone {
     config: Config,
     kernel: Kernel,
     interfaces: Interfaces,
+    hooks_found: mpsc::UnboundedReceiver<InterfaceEvent>,
     events: mpsc::UnboundedReceiver<InterfaceEvent>,
     /// The thread in the namespace of n1.
     worker: Worker,
@@ -213,17 +215,24 @@ impl Alone {
         let config = Config::parse(&text, "lab.yaml").unwrap();
         let mut kernel = Kernel::load(&config, Clocks::Real).unwrap();
         let worker = workers.of(Some(&netns(lab))).await.unwrap();
-        let (news, events) = mpsc::unbounded_channel();
+        let (sinks, hooks_found, events) = EventSinks::new();
         let observed = ObservedState { local: None, containers: ContainerStates::default() };
-        let started = Interfaces::start(&config, &mut kernel, workers, Names::new(), news, observed);
+        let started = Interfaces::start(&config, &mut kernel, workers, Names::new(), sinks, observed);
         let interfaces = Box::pin(started).await.unwrap();
-        let alone = Self { config, kernel, interfaces, events, worker };
+        let alone = Self { config, kernel, interfaces, hooks_found, events, worker };
         assert_eq!(alone.interfaces.attached(), 1);
         alone
     }
 
     async fn next(&mut self) -> InterfaceEvent {
         tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event in time").unwrap()
+    }
+
+    /// Reads the hooks that are unread since an instant, as a command that came then waits for it.
+    async fn read_hooks_since(&mut self, since: MonoNs) {
+        self.interfaces.ask_for_hooks_since(since);
+        let found = tokio::time::timeout(PATIENCE, self.hooks_found.recv()).await.expect("an answer in time");
+        self.handle(found.unwrap()).await;
     }
 
     async fn handle(&mut self, event: InterfaceEvent) -> Changes {
@@ -337,6 +346,38 @@ fn a_survey_that_is_older_than_a_name_takes_nothing_back() {
         let (at, news) = (MonoNs::now(), News::Overrun);
         alone.handle(InterfaceEvent::News { netns: Some(netns(&lab)), identity, at, news }).await;
         assert!(!alone.compared_with("eth9").await, "it had the old name again");
+        alone.interfaces.detach().await;
+    });
+}
+
+/// A program of others may have been on the interface before ours.
+#[test]
+#[needs(root)]
+fn hooks_of_an_interface_that_is_attached_to_again_are_read_again_for_a_command_that_waits() {
+    let lab = Lab::switched(2);
+    run(async {
+        let mut alone = Alone::start(&lab, Workers::default()).await;
+        let since = MonoNs::now();
+        assert!(alone.interfaces.hooks_known_since() < since, "nobody has read them");
+        assert_eq!(alone.interfaces.doubts_since(since).len(), 1);
+        alone.read_hooks_since(since).await;
+        assert!(alone.interfaces.hooks_known_since() >= since);
+        assert_eq!(alone.interfaces.doubts_since(since), []);
+
+        lab.ip("n1", "link delete eth0");
+        lab.join("n1");
+        let mut was_lost = false;
+        while alone.interfaces.attached() == 0 || !was_lost {
+            let event = alone.next().await;
+            alone.handle(event).await;
+            was_lost |= alone.interfaces.attached() == 0;
+        }
+        assert!(alone.interfaces.hooks_known_since() < since, "these are other hooks");
+        let doubts = alone.interfaces.doubts_since(since);
+        assert!(doubts.iter().any(|doubt| doubt.code == WarningCode::HookUnreadable), "{doubts:?}");
+        alone.read_hooks_since(since).await;
+        assert!(alone.interfaces.hooks_known_since() >= since);
+        assert_eq!(alone.interfaces.doubts_since(since), []);
         alone.interfaces.detach().await;
     });
 }

@@ -171,31 +171,43 @@ fn a_cut_waits_for_its_hooks_beside_heals_and_not_for_ever() {
     let lab = Lab::switched(3);
     let n1 = lab.netns("n1");
     let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
+    // While something is cut, hooks are read ten times a second.
     daemon.cli("partition isolate n3 --name held --for 60s");
+    daemon.cli("partition links n2:n3 --name other --for 60s");
+    daemon.cli("heal other");
     // Its hooks are in order; only nobody reads them.
-    let stopped = StoppedThread::of(&daemon, &n1);
-    let mut slowest_heal = Duration::ZERO;
-    let (took, view) = std::thread::scope(|scope| {
-        let cut = scope.spawn(|| {
-            let asked = Instant::now();
-            let view = daemon.cli("partition isolate n1 --name p --for 60s");
-            (asked.elapsed(), view)
+    let (stopped, view) = until("a cut is answered soon, and says how old the last reading is", || {
+        let stopped = StoppedThread::of(&daemon, &n1);
+        // A younger reading would be no reason for a warning.
+        std::thread::sleep(Duration::from_millis(300));
+        let mut slowest_heal = Duration::ZERO;
+        let (took, view) = std::thread::scope(|scope| {
+            let cut = scope.spawn(|| {
+                let asked = Instant::now();
+                let view = daemon.cli("partition isolate n1 --name p --for 60s");
+                (asked.elapsed(), view)
+            });
+            while !cut.is_finished() {
+                slowest_heal = slowest_heal.max(daemon.heal_by_hand("other"));
+            }
+            cut.join().unwrap()
         });
-        while !cut.is_finished() {
-            slowest_heal = slowest_heal.max(daemon.heal_by_hand("held"));
+        println!("the cut was answered after {took:?}, the slowest heal meanwhile after {slowest_heal:?}");
+        let is_old = view["warnings"][0]["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("does not answer; they were last read"));
+        // Without a recent reading it would wait for 700 ms.
+        let is_as_promised = is_old && took < Duration::from_millis(600) && slowest_heal < took;
+        if !is_as_promised {
+            daemon.cli("heal p");
         }
-        cut.join().unwrap()
+        is_as_promised.then_some((stopped, view))
     });
-    println!("the cut was answered after {took:?}, the slowest heal meanwhile after {slowest_heal:?}");
-    assert!(slowest_heal < took / 2, "{slowest_heal:?}, {took:?}");
-    let warning = view["warnings"][0]["text"].as_str().unwrap();
-    assert!(warning.contains("does not answer; they were last read"), "{view}");
     assert!(!lab.reaches(1, 2), "{view}");
-    assert!(lab.reaches_soon(2, 3), "healed while the cut waited");
     let shown = daemon.attachment(&n1, "eth0");
     assert!(shown["why"].as_str().unwrap().contains("read"), "{shown}");
     drop(stopped);
-    daemon.cli("heal p");
+    daemon.cli("heal --all");
     until("the hooks are read again", || {
         let shown = daemon.attachment(&n1, "eth0");
         let why = shown["why"].as_str().unwrap();

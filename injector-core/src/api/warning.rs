@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub enum WarningCode {
     /// A foreign program runs before ours on a hook and can bypass it; the subject is the interface.
     ForeignAhead,
-    /// The hooks of a namespace could not be read, or were last read a moment before and not again in time; the subject is the
-    /// namespace.
+    /// The hooks of a namespace could not be read between the command and the cut, nor were they just before; the subject is
+    /// the namespace.
     HookUnreadable,
     /// A packet of this link may be rolled for loss more than once, or nowhere; the subject is the link.
     LossNotOnce,

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use tokio::sync::{mpsc, watch};
 
-use super::attachment::{InterfaceEvent, Interfaces, ObservedState};
+use super::attachment::{EventSinks, InterfaceEvent, Interfaces, ObservedState};
 use super::config_file::Prepared;
 use super::start_error::{StartError, io};
 use crate::alarm::Alarm;
@@ -79,6 +79,8 @@ pub struct ActiveConfig {
 pub struct Incoming {
     pub lapsed: mpsc::UnboundedReceiver<Lapsed>,
     pub interface_news: mpsc::UnboundedReceiver<InterfaceEvent>,
+    /// Readings of hooks, which commands wait for: they do not wait behind the news.
+    pub hooks_found: mpsc::UnboundedReceiver<InterfaceEvent>,
     pub wakeups: Wakeups,
     pub samples: mpsc::UnboundedReceiver<Sample>,
     pub probing: Probing,
@@ -111,7 +113,8 @@ impl ActiveConfig {
             .map_err(io("the lease thread"))?;
         let guard = bootstrap.alarm.guard("the thread that lets freed slots age");
         kernel.start_slot_aging(guard).map_err(io("the slot-aging thread"))?;
-        let (news, interface_news) = mpsc::unbounded_channel();
+        let (sinks, hooks_found, interface_news) = EventSinks::new();
+        let news = sinks.news.clone();
         let mut workers = bootstrap.workers.another();
         workers.contain(&containers.states).await?;
         let (local, found) = {
@@ -125,7 +128,7 @@ impl ActiveConfig {
             &mut kernel,
             workers,
             bootstrap.initial_names.clone(),
-            news.clone(),
+            sinks,
             observed,
         )
         .await?;
@@ -152,7 +155,7 @@ impl ActiveConfig {
             return Err(error);
         }
         fault::here("load/done");
-        let incoming = Incoming { lapsed, interface_news, wakeups, samples, probing };
+        let incoming = Incoming { lapsed, interface_news, hooks_found, wakeups, samples, probing };
         Ok((Self { config, kernel, interfaces, local, rate, lease_watcher }, incoming))
     }
 }

@@ -71,9 +71,10 @@ impl Signals {
 /// Which kind of event is served next: a flood of interface news must not keep commands waiting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// Interfaces, and then commands that have waited, come before the rest: until it is attached again, an interface
-    /// cuts nothing.
+    /// Interfaces come before the rest: until it is attached again, an interface cuts nothing.
     Interfaces,
+    /// A command that has waited comes before the rest.
+    Held,
     /// Any other event, if one waits.
     Others,
 }
@@ -92,6 +93,8 @@ enum Event {
     Lapsed(Lapsed),
     /// An interface appeared, changed or went.
     Interface(InterfaceEvent),
+    /// The hooks of a namespace were read.
+    HooksFound(InterfaceEvent),
     /// Open partitions have to be judged.
     JudgingDue,
     /// A command that waited has what it needs.
@@ -124,10 +127,16 @@ impl Event {
     /// The turn after this event.
     fn next_turn(&self, now: Turn) -> Turn {
         match self {
-            Self::Interface(_) | Self::Ready => Turn::Others,
+            Self::Interface(_) => Turn::Held,
+            Self::Ready => Turn::Others,
             // Events that come before commands must not hand their turn on: where each of an interface's
             // events takes longer than the time to the next judging round, no command would ever have a turn.
-            Self::HangUp | Self::ConfigRead(_) | Self::Lapsed(_) | Self::JudgingDue | Self::RenewalDue => now,
+            Self::HangUp
+            | Self::ConfigRead(_)
+            | Self::Lapsed(_)
+            | Self::HooksFound(_)
+            | Self::JudgingDue
+            | Self::RenewalDue => now,
             _ => Turn::Interfaces,
         }
     }
@@ -186,6 +195,7 @@ impl EventLoop {
         let mut recurring = Recurring { judging, announcing, stamped: BTreeSet::new() };
         loop {
             let wake = begin_turn(state, &recurring.judging);
+            state.ask_for_held();
             let is_ready = state.is_any_held_ready();
             let event = self.next_event(turn, wake, is_ready, &recurring).await;
             turn = event.next_turn(turn);
@@ -214,11 +224,12 @@ impl EventLoop {
             Some(()) = self.signals.hangup.recv() => Event::HangUp,
             read = config_file::read(&mut self.reading) => Event::ConfigRead(read),
             Some(lapse) = self.incoming.lapsed.recv() => Event::Lapsed(lapse),
+            Some(event) = self.incoming.hooks_found.recv() => Event::HooksFound(event),
             Some(event) = self.incoming.interface_news.recv(), if turn == Turn::Interfaces => {
                 Event::Interface(event)
             }
             () = tokio::time::sleep_until(wake) => Event::JudgingDue,
-            () = std::future::ready(()), if is_ready && turn == Turn::Interfaces => Event::Ready,
+            () = std::future::ready(()), if is_ready && turn != Turn::Others => Event::Ready,
             Some(command) = self.commands.recv() => Event::Command(Box::new(command)),
             wakeups = self.incoming.wakeups.next() => Event::Wakeups(wakeups),
             () = tokio::time::sleep_until(recurring.announcing.rested()), if !recurring.stamped.is_empty() => {
@@ -230,7 +241,7 @@ impl EventLoop {
             Some(found) = self.connections.recv() => Event::Connections(found),
             Some(found) = self.sockets_found.recv() => Event::Sockets(found),
             Some(sample) = self.incoming.samples.recv() => Event::Sample(sample),
-            () = std::future::ready(()), if turn == Turn::Others => Event::Nothing,
+            () = std::future::ready(()), if turn != Turn::Interfaces => Event::Nothing,
             () = tokio::time::sleep(RENEWAL) => Event::RenewalDue,
         }
     }
@@ -247,6 +258,14 @@ impl EventLoop {
             Event::ConfigRead(read) => self.take_config(state, read).await,
             Event::Lapsed(lapse) => state.lapsed(lapse),
             Event::Interface(event) => self.interface(state, event).await,
+            Event::HooksFound(event) => {
+                self.interface(state, event).await;
+                // There is one for each of very many namespaces.
+                for _ in 0..READINGS {
+                    let Ok(event) = self.incoming.hooks_found.try_recv() else { break };
+                    self.interface(state, event).await;
+                }
+            }
             Event::JudgingDue => {
                 recurring.judging.spend(|| self.judge_and_watch(state));
             }
@@ -373,5 +392,7 @@ pub(super) fn drain(state: &mut State, samples: &mut mpsc::UnboundedReceiver<Sam
     }
 }
 
+/// How many more readings of hooks a turn takes in.
+const READINGS: usize = 63;
 /// How often open partitions are judged.
 const TICK: Duration = Duration::from_millis(50);

@@ -41,6 +41,8 @@ pub struct LocalPeers {
     /// The thread that scans: it may read others' processes.
     worker: Worker,
     scanner: Arc<Mutex<Scanner>>,
+    /// One scan at a time: their results come in order, and what one attached again is no loss that another one reports later.
+    scanning: Arc<tokio::sync::Mutex<()>>,
     /// Whether a scan is asked for that has not begun.
     is_asked: Arc<AtomicBool>,
     /// The threads in the namespaces of peers.
@@ -84,7 +86,16 @@ impl LocalPeers {
         // At the start, the supervisor still has all rights.
         worker.run(move || async move { rights.take(Role::Supervisor) }).await?.map_err(NetnsError::from)?;
         let spaces = threads(&spaces, workers).await?;
-        let local = Self { worker, scanner, is_asked: Arc::default(), spaces, ports, namespaces, query };
+        let local = Self {
+            worker,
+            scanner,
+            scanning: Arc::default(),
+            is_asked: Arc::default(),
+            spaces,
+            ports,
+            namespaces,
+            query,
+        };
         let (scanner, spaces) = (Arc::clone(&local.scanner), local.spaces.clone());
         let found = local.worker.run(move || async move { scan(&scanner, &spaces).await }).await??;
         Ok(Some((local, found)))
@@ -147,8 +158,9 @@ impl LocalPeers {
             return Ok(());
         }
         let (scanner, is_asked) = (Arc::clone(&self.scanner), Arc::clone(&self.is_asked));
-        let spaces = self.spaces.clone();
+        let (scanning, spaces) = (Arc::clone(&self.scanning), self.spaces.clone());
         let asked = self.worker.spawn(move || async move {
+            let _scanning = scanning.lock().await;
             // A request from here on calls for another scan.
             is_asked.store(false, Ordering::SeqCst);
             let begun = MonoNs::now();

@@ -61,7 +61,7 @@ impl Interfaces {
         let (asked, identity) = (netns.clone(), worker.identity());
         let links = Err(NO_ANSWER.to_owned());
         let none = InterfaceEvent::Links { netns: netns.clone(), identity, at: when, begun: when, links };
-        let pending = PendingAnswer::new(&self.news, none);
+        let pending = PendingAnswer::new(&self.sinks.news, none);
         let spawned = worker.spawn_awaited(move || async move {
             crate::fault::here("links/read");
             let begun = MonoNs::now();
@@ -151,7 +151,7 @@ impl Interfaces {
 
     /// Has the interfaces of a namespace compared a moment later; nothing has happened until then.
     pub(super) fn check_again(&self, netns: Option<&Netns>, at: MonoNs) {
-        let (news, asked) = (self.news.clone(), netns.cloned());
+        let (news, asked) = (self.sinks.news.clone(), netns.cloned());
         self.workers.when_free(netns, move |identity| async move {
             tokio::time::sleep(RETRY).await;
             let _ = news.send(InterfaceEvent::News { netns: asked, identity, at, news: News::Overrun });

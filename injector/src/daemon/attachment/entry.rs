@@ -39,6 +39,9 @@ pub struct Entry {
     pub bypasses: Vec<Bypass>,
     /// The state of its hooks when they were last read; `None` since our programs were attached.
     pub last_state: Option<HookState>,
+    /// When the last reading of its hooks began that says all of what can send packets past them; `None` since our programs
+    /// were attached.
+    pub hooks_read_at: Option<MonoNs>,
     /// When our programs were last known to be on their hooks, with nothing before them.
     pub whole_at: MonoNs,
 }
@@ -73,6 +76,7 @@ impl Entry {
             gaps: Vec::new(),
             bypasses: Vec::new(),
             last_state: None,
+            hooks_read_at: None,
             whole_at: MonoNs(0),
         }
     }
@@ -123,6 +127,11 @@ impl Entry {
         self.attachment.as_ref().is_some_and(|attachment| attachment.since <= instant)
     }
 
+    /// Whether a reading of its hooks that says all of them has begun since an instant.
+    pub fn are_hooks_known_since(&self, since: MonoNs) -> bool {
+        self.hooks_read_at.is_some_and(|read_at| read_at >= since)
+    }
+
     /// Takes in what came of attaching.
     pub fn take(&mut self, attached: Result<Attachment, Refused>) -> Result<(), DatapathError> {
         match attached {
@@ -142,6 +151,7 @@ impl Entry {
                 self.attachment = Some(attachment);
                 self.whole_at = now;
                 self.last_state = None;
+                self.hooks_read_at = None;
                 Ok(())
             }
             Err(Refused { instance, error }) => {

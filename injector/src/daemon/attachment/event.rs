@@ -13,6 +13,25 @@ use injector_core::model::PeerId;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use tokio::sync::mpsc;
+
+/// The channels by which events come to the daemon's task.
+pub struct EventSinks {
+    /// Readings of hooks, which commands wait for,
+    pub hooks: mpsc::UnboundedSender<InterfaceEvent>,
+    /// and everything else.
+    pub news: mpsc::UnboundedSender<InterfaceEvent>,
+}
+
+impl EventSinks {
+    /// The channels, with the receivers of readings of hooks and of the rest.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<InterfaceEvent>, mpsc::UnboundedReceiver<InterfaceEvent>) {
+        let (hooks, hooks_found) = mpsc::unbounded_channel();
+        let (news, interface_news) = mpsc::unbounded_channel();
+        (Self { hooks, news }, hooks_found, interface_news)
+    }
+}
+
 /// An event about interfaces that the daemon's task is notified of.
 #[derive(Debug)]
 pub enum InterfaceEvent {

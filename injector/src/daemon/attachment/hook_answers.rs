@@ -8,10 +8,10 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::check::NO_ANSWER;
-use super::hook_reading::{HooksFound, UNANSWERED, Wanted};
+use super::hook_reading::{HooksFound, Wanted};
+use super::hooks::{OVERDUE, UNANSWERED};
 use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
-use crate::daemon::held::PATIENCE;
 use crate::netns::{Identity, Worker};
 use crate::turn;
 use injector_core::clock::MonoNs;
@@ -32,7 +32,7 @@ pub(super) enum HooksAnswer {
     None(String),
 }
 
-/// How a namespace's hooks are read for a command.
+/// How a namespace's hooks are read for a status.
 enum Way {
     /// A reading was begun; the last one is so old. Without an answer in time the reading comes as an event.
     Soon(Duration, oneshot::Receiver<HooksFound>),
@@ -46,7 +46,7 @@ impl Interfaces {
     /// Reads the hooks of all namespaces at once, and waits for the answers.
     pub(super) async fn read_hooks(&mut self) -> Vec<(Option<Netns>, HooksAnswer)> {
         let begun = MonoNs::now();
-        let wanted = self.hooks_wanted();
+        let wanted = self.hooks_wanted(|_| true);
         let ways: Vec<(Option<Netns>, Way)> = wanted
             .into_iter()
             .map(|(netns, wanted)| {
@@ -84,7 +84,7 @@ impl Interfaces {
         let identity = worker.identity();
         let recent = self.hooks_age(netns, identity).filter(|age| *age <= RECENT);
         // A reading that is overdue already comes by itself, and another one would wait behind it.
-        let patience = if recent.is_some() { WAIT } else { PATIENCE };
+        let patience = if recent.is_some() { WAIT } else { OVERDUE };
         let asked = self.hooks_asked.get(&netns.cloned());
         if asked.is_some_and(|asked| MonoNs::now().saturating_since(*asked) >= patience) {
             let unread = || HooksAnswer::None(UNANSWERED.to_owned());
@@ -96,7 +96,7 @@ impl Interfaces {
         let (reply, receiver) = oneshot::channel();
         let of = netns.cloned();
         let none = InterfaceEvent::Hooks { netns: of.clone(), identity, found: HooksFound::none(NO_ANSWER) };
-        let pending = PendingAnswer::new(&self.news, none);
+        let pending = PendingAnswer::new(&self.sinks.hooks, none);
         let spawned = worker.spawn_awaited(move || async move {
             crate::fault::here("hooks/ask");
             match reply.send(wanted.read().await) {
@@ -113,8 +113,8 @@ impl Interfaces {
 
     /// How long ago the hooks of a namespace were last read.
     fn hooks_age(&self, netns: Option<&Netns>, identity: Identity) -> Option<Duration> {
-        let at = self.hook_readings.get(&netns.cloned())?.at(identity)?;
-        Some(MonoNs::now().saturating_since(at))
+        let (of, at) = self.hooks_read.get(&netns.cloned())?;
+        (*of == identity).then(|| MonoNs::now().saturating_since(*at))
     }
 }
 

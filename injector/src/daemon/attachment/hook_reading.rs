@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::datapath::{CgroupQuery, HookQuery, HookState, OwnPrograms, states, states_of_all};
-use crate::netns::Identity;
 use injector_core::clock::MonoNs;
 
 /// The state of the hooks of the interfaces of one namespace.
@@ -38,69 +37,6 @@ pub(super) struct Read {
     /// The programs that are missing of those that give sockets of peers on this machine their owners, if that was asked
     /// for.
     pub(super) missing_owners: Option<Vec<&'static str>>,
-}
-
-/// Why hooks are not known in a namespace that has yet to answer.
-pub(super) const UNANSWERED: &str = "the namespace does not answer";
-
-/// What is known of when the hooks of one namespace were read.
-#[derive(Debug)]
-pub(super) struct LastReading {
-    /// The namespace that the name led to.
-    identity: Identity,
-    /// When the last reading began that had a result,
-    at: Option<MonoNs>,
-    /// the last of these that also says what may redirect past hooks,
-    whole_at: Option<MonoNs>,
-    /// and the last one that had none, with the reason.
-    failed: Option<(MonoNs, String)>,
-}
-
-impl LastReading {
-    pub fn of(identity: Identity) -> Self {
-        Self { identity, at: None, whole_at: None, failed: None }
-    }
-
-    /// Takes note of a reading in a namespace that has host ends of peers' links, or none.
-    pub fn take(&mut self, identity: Identity, found: &HooksFound, has_host_ends: bool) {
-        if self.identity != identity {
-            *self = Self::of(identity);
-        }
-        match &found.read {
-            Ok(read) => {
-                self.at = Some(found.at);
-                if read.foreign.is_some() || !has_host_ends {
-                    self.whole_at = Some(found.at);
-                }
-            }
-            Err(why) => self.failed = Some((found.at, why.clone())),
-        }
-    }
-
-    /// When the hooks were last read, if the name still leads to the same namespace.
-    pub fn at(&self, identity: Identity) -> Option<MonoNs> {
-        self.at.filter(|_| self.identity == identity)
-    }
-
-    /// Whether a reading that began after an instant has come to its end, with or without a result.
-    pub fn is_known_since(&self, since: MonoNs) -> bool {
-        let failed = self.failed.as_ref().map(|(at, _)| *at);
-        self.whole_at.max(failed).is_some_and(|at| at >= since)
-    }
-
-    /// Why the hooks are not known since an instant; `None` if they are.
-    pub fn doubt(last: Option<&Self>, since: MonoNs) -> Option<String> {
-        let whole_at = last.and_then(|last| last.whole_at);
-        if whole_at.is_some_and(|at| at >= since) {
-            return None;
-        }
-        let failed = last.and_then(|last| last.failed.as_ref()).filter(|(at, _)| *at >= since);
-        let why = failed.map_or(UNANSWERED, |(_, why)| why);
-        let age = whole_at.map(|at| {
-            format!("; they were last read {} ms before", MonoNs::now().saturating_since(at).as_millis())
-        });
-        Some(format!("{why}{}", age.unwrap_or_default()))
-    }
 }
 
 /// The interfaces whose hooks are searched for others' programs.

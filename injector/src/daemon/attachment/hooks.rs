@@ -9,10 +9,9 @@ use std::time::Duration;
 use super::check::NO_ANSWER;
 use super::entry::{Bypass, Entry};
 use super::hook_answers::HooksAnswer;
-use super::hook_reading::{HookScope, HooksFound, LastReading, Read, Wanted};
+use super::hook_reading::{HookScope, HooksFound, Read, Wanted};
 use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
-use crate::daemon::held::PATIENCE;
 use crate::datapath::{Foreign, HookState, Names, ids, names};
 use crate::netlink::news::News;
 use crate::netlink::nft::EgressChain;
@@ -23,11 +22,25 @@ use injector_core::config::{Config, Hook, Netns};
 use injector_core::identity::End;
 use injector_core::metrics::{AttachmentsLost, InterfaceHook};
 
+/// A namespace that was asked so long ago what is on its hooks is not waited for.
+pub(super) const OVERDUE: Duration = Duration::from_millis(700);
+/// Up to this age a reading is no reason for a warning: while a cut lasts, hooks are read ten times a second, and a busy host
+/// takes two turns for it at times. If a program of others has come since, the next reading tells, and the record says so.
+const FRESH: Duration = Duration::from_millis(200);
+/// How long after a reading failed there is another one for commands that wait.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Why hooks are not known in a namespace that has yet to answer.
+pub(super) const UNANSWERED: &str = "the namespace does not answer";
+
 impl Interfaces {
-    /// The hooks to read, by namespace.
-    pub(super) fn hooks_wanted(&self) -> BTreeMap<Option<Netns>, Wanted> {
+    /// The hooks to read in some namespaces.
+    pub(super) fn hooks_wanted(
+        &self,
+        is_one: impl Fn(&Option<Netns>) -> bool,
+    ) -> BTreeMap<Option<Netns>, Wanted> {
         let mut groups: BTreeMap<Option<Netns>, Wanted> = BTreeMap::new();
-        for entry in &self.entries {
+        for entry in self.entries.iter().filter(|entry| is_one(&entry.interface.netns)) {
             let Some(attachment) = &entry.attachment else { continue };
             let wanted = groups.entry(entry.interface.netns.clone()).or_insert_with(|| Wanted {
                 hooked: Vec::new(),
@@ -91,13 +104,17 @@ impl Interfaces {
         self.ask_these_for_hooks(scope, |_| true)
     }
 
-    /// Asks the namespaces whose hooks a command waits for that came at an instant.
+    /// Asks the namespaces whose hooks a command waits for that came at an instant, unless they have yet to answer.
     pub fn ask_for_hooks_since(&mut self, since: MonoNs) {
-        let is_unread = |netns: &&Option<Netns>| {
-            !self.is_known_since(netns, since) && !self.hooks_asked.contains_key(*netns)
+        let now = MonoNs::now();
+        let is_to_be_asked = |netns: &&Option<Netns>| {
+            let failed = self.hooks_failed.get(*netns);
+            !self.hooks_asked.contains_key(*netns)
+                && failed.is_none_or(|(at, _)| now.saturating_since(*at) >= AGAIN)
         };
+        let unread = self.with_programs().filter(|entry| !entry.are_hooks_known_since(since));
         let unread: BTreeSet<Option<Netns>> =
-            self.hooked_namespaces().into_iter().filter(is_unread).cloned().collect();
+            unread.map(|entry| &entry.interface.netns).filter(is_to_be_asked).cloned().collect();
         if !unread.is_empty() {
             self.ask_these_for_hooks(HookScope::All, |netns| unread.contains(netns));
         }
@@ -105,10 +122,7 @@ impl Interfaces {
 
     fn ask_these_for_hooks(&mut self, scope: HookScope, is_one: impl Fn(&Option<Netns>) -> bool) -> bool {
         let mut are_all_asked = true;
-        for (netns, mut wanted) in self.hooks_wanted() {
-            if !is_one(&netns) {
-                continue;
-            }
+        for (netns, mut wanted) in self.hooks_wanted(is_one) {
             wanted.on_all &= scope == HookScope::All;
             let Ok(worker) = self.workers.running(netns.as_ref()) else { continue };
             if self.hooks_asked.contains_key(&netns) {
@@ -118,7 +132,7 @@ impl Interfaces {
             let identity = worker.identity();
             let none =
                 InterfaceEvent::Hooks { netns: netns.clone(), identity, found: HooksFound::none(NO_ANSWER) };
-            let pending = PendingAnswer::new(&self.news, none);
+            let pending = PendingAnswer::new(&self.sinks.hooks, none);
             let of = netns.clone();
             let asked = worker.spawn_awaited(move || async move {
                 crate::fault::here("hooks/ask");
@@ -133,27 +147,30 @@ impl Interfaces {
         are_all_asked
     }
 
-    /// Whether hooks are still to be read for a command that came at an instant. A namespace that has not answered for
-    /// long is not waited for.
-    pub fn awaits_hooks(&self, since: MonoNs) -> bool {
+    /// The hooks that a command waits for were all read since this instant. A namespace that has not answered for long is
+    /// not waited for.
+    pub fn hooks_known_since(&self) -> MonoNs {
         let now = MonoNs::now();
-        let is_overdue =
-            |netns| self.hooks_asked.get(netns).is_some_and(|asked| now.saturating_since(*asked) >= PATIENCE);
-        self.hooked_namespaces().into_iter().any(|netns| {
-            !self.is_known_since(netns, since)
+        let is_awaited = |entry: &&Entry| {
+            let netns = &entry.interface.netns;
+            let asked = self.hooks_asked.get(netns);
+            asked.is_none_or(|asked| now.saturating_since(*asked) < OVERDUE)
                 && self.workers.running(netns.as_ref()).is_ok()
-                && !is_overdue(netns)
+        };
+        let awaited = self.with_programs().filter(is_awaited);
+        awaited.map(|entry| entry.hooks_read_at.unwrap_or(MonoNs(0))).min().unwrap_or(MonoNs(u64::MAX))
+    }
+
+    /// Whether each namespace has been asked for its hooks since an instant, with an answer.
+    pub fn were_hooks_read_since(&self, since: MonoNs) -> bool {
+        self.with_programs().all(|entry| {
+            self.hooks_read.get(&entry.interface.netns).is_some_and(|(_, read_at)| *read_at >= since)
         })
     }
 
-    fn is_known_since(&self, netns: &Option<Netns>, since: MonoNs) -> bool {
-        self.hook_readings.get(netns).is_some_and(|last| last.is_known_since(since))
-    }
-
-    /// The namespaces of the interfaces that our programs are on.
-    fn hooked_namespaces(&self) -> BTreeSet<&Option<Netns>> {
-        let hooked = self.entries.iter().filter(|entry| entry.attachment.is_some());
-        hooked.map(|entry| &entry.interface.netns).collect()
+    /// The interfaces that our programs are on.
+    fn with_programs(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.attachment.is_some())
     }
 
     /// Takes in what was found on the hooks of one namespace that was asked; what changed, for the timeline.
@@ -187,15 +204,14 @@ impl Interfaces {
         netns: Option<&Netns>,
         found: HooksFound,
     ) -> Result<Vec<(String, String)>, String> {
-        let has_host_ends = self
-            .entries
-            .iter()
-            .any(|entry| entry.interface.netns.as_ref() == netns && self.is_host_end(entry.id));
+        let read = found.read.inspect_err(|why| {
+            self.hooks_failed.insert(netns.cloned(), (found.at, why.clone()));
+        })?;
+        self.hooks_failed.remove(&netns.cloned());
         if let Some(identity) = self.workers.identity(netns) {
-            let last = self.hook_readings.entry(netns.cloned()).or_insert_with(|| LastReading::of(identity));
-            last.take(identity, &found, has_host_ends);
+            self.hooks_read.insert(netns.cloned(), (identity, found.at));
         }
-        let Read { states, foreign, missing_owners } = found.read?;
+        let Read { states, foreign, missing_owners } = read;
         let are_others_known = foreign.is_some();
         if let Some(foreign) = foreign {
             let here = self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns);
@@ -216,6 +232,10 @@ impl Interfaces {
             };
             // The interface may have been lost, and attached again, since its hooks were asked for.
             let Some(at) = self.entries.iter().position(is_it) else { continue };
+            if are_others_known || !self.is_host_end(id) {
+                let entry = &mut self.entries[at];
+                entry.hooks_read_at = entry.hooks_read_at.max(Some(found.at));
+            }
             // An interface that is gone is news of its own.
             if let Some(state) = state {
                 changes.extend(self.hook_state(at, found.at, &state, are_others_known).await);
@@ -256,17 +276,22 @@ impl Interfaces {
 
     /// What makes a cut doubtful that begins now, and for which hooks had to be read since an instant.
     pub fn doubts_since(&self, since: MonoNs) -> Vec<Warning> {
-        let unread = self.hooked_namespaces().into_iter().filter_map(|netns| {
-            let why = match self.workers.running(netns.as_ref()) {
-                Ok(_) => LastReading::doubt(self.hook_readings.get(netns), since)?,
-                Err(error) => error.to_string(),
-            };
+        let since = since.min(MonoNs(MonoNs::now().0.saturating_sub(FRESH.as_nanos() as u64)));
+        let mut unread: BTreeMap<&Option<Netns>, Option<MonoNs>> = BTreeMap::new();
+        for entry in self.with_programs().filter(|entry| !entry.are_hooks_known_since(since)) {
+            let last = unread.entry(&entry.interface.netns).or_insert(entry.hooks_read_at);
+            *last = (*last).min(entry.hooks_read_at);
+        }
+        let unread = unread.into_iter().map(|(netns, last)| {
             let place =
                 netns.as_ref().map_or_else(|| "the daemon's own namespace".to_owned(), ToString::to_string);
+            let why = self.why_unread(netns, since);
+            let age = last.map(|at| MonoNs::now().saturating_since(at).as_millis());
+            let age = age.map_or_else(String::new, |age| format!("; they were last read {age} ms before"));
             let text = format!(
-                "the hooks in {place} could not be read: {why}; a program that runs before ours there would bypass it"
+                "the hooks in {place} could not be read: {why}{age}. A program that runs before ours there would bypass it"
             );
-            Some(Warning::new(WarningCode::HookUnreadable, place, text))
+            Warning::new(WarningCode::HookUnreadable, place, text)
         });
         let bypassed = self.entries.iter().filter_map(|entry| {
             let bypass = entry.bypasses.last().filter(|bypass| bypass.time.until_ns.is_none())?;
@@ -275,6 +300,17 @@ impl Interfaces {
             Some(Warning::new(WarningCode::ForeignAhead, interface, text))
         });
         unread.chain(bypassed).collect()
+    }
+
+    /// Why hooks of a namespace were not read since an instant.
+    fn why_unread(&self, netns: &Option<Netns>, since: MonoNs) -> String {
+        let failed = self.hooks_failed.get(netns).filter(|(at, _)| *at >= since);
+        match (self.workers.running(netns.as_ref()), failed) {
+            (Err(error), _) => error.to_string(),
+            (Ok(_), Some((_, why))) => why.clone(),
+            (Ok(_), None) if self.hooks_asked.contains_key(netns) => UNANSWERED.to_owned(),
+            (Ok(_), None) => "there was no time for it".to_owned(),
+        }
     }
 
     /// Compares the state of an interface's hooks with the one before. Returns what changed, for the

@@ -59,13 +59,13 @@ impl Interfaces {
 
     /// A function that notifies the daemon's task that cgroups of peers may have been recreated.
     pub fn cgroup_notifier(&self) -> impl Fn() + Send + 'static {
-        let news = self.news.clone();
+        let news = self.sinks.news.clone();
         move || drop(news.send(InterfaceEvent::Cgroups))
     }
 
     /// A function that takes the result of a scan back to the daemon's task.
     pub fn scan_reporter(&self) -> impl FnOnce(MonoNs, Result<Found, Error>) + Send + 'static {
-        let news = self.news.clone();
+        let news = self.sinks.news.clone();
         move |begun, found| drop(news.send(InterfaceEvent::Local { begun, found: Box::new(found) }))
     }
 

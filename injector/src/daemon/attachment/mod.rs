@@ -32,9 +32,8 @@ mod survey_task;
 mod views;
 
 pub use crate::discovery::segments::{Nic, NoPair};
-pub use event::{Changes, Cuts, InterfaceEvent};
+pub use event::{Changes, Cuts, EventSinks, InterfaceEvent};
 pub use hook_reading::HookScope;
-use hook_reading::LastReading;
 pub use link_coverage::{CutLinks, LinkCoverage};
 pub use own_host::Ends;
 pub use preview::{Preview, Target};
@@ -44,7 +43,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use injector_common::key::INTERFACE_IDS;
-use tokio::sync::mpsc;
 
 use self::entry::Entry;
 use self::following::{Subscriptions, UnseenNames, unnoticed};
@@ -94,7 +92,7 @@ pub struct Interfaces {
     eras: eras::Eras,
     /// The MAC addresses that frames and neighbour tables have shown.
     sightings: strangers::Sightings,
-    /// Host ends of veths past which programs of others may redirect, as of the last cut.
+    /// Host ends of veths past which programs of others may redirect, as of the last reading of them.
     redirected: BTreeSet<u32>,
     /// The namespaces that are followed.
     followed: BTreeMap<Option<Netns>, Identity>,
@@ -120,8 +118,10 @@ pub struct Interfaces {
     cleaning: BTreeMap<Option<Netns>, Worker>,
     /// and those that have yet to say what is on the hooks, with the instant at which they were asked.
     hooks_asked: BTreeMap<Option<Netns>, MonoNs>,
-    /// When the hooks of each were last read.
-    hook_readings: BTreeMap<Option<Netns>, LastReading>,
+    /// When the hooks of each were last read, by the namespace that the name led to,
+    hooks_read: BTreeMap<Option<Netns>, (Identity, MonoNs)>,
+    /// and when and why that failed, where there was no reading since.
+    hooks_failed: BTreeMap<Option<Netns>, (MonoNs, String)>,
     /// How long the last reading of a namespace's hooks took.
     hooks_cost: std::time::Duration,
     /// Programs that another process has detached, and that are not counted yet.
@@ -137,7 +137,7 @@ pub struct Interfaces {
     gone: BTreeSet<Netns>,
     /// Of those, the ones that were named by a process which has ended.
     ended: BTreeSet<Netns>,
-    news: mpsc::UnboundedSender<InterfaceEvent>,
+    sinks: EventSinks,
     /// Makes the programs,
     instances: Instances,
     /// has made some ahead,
@@ -196,10 +196,10 @@ impl Interfaces {
         kernel: &mut Kernel,
         workers: Workers,
         initial_names: Names,
-        news: mpsc::UnboundedSender<InterfaceEvent>,
+        sinks: EventSinks,
         observed: ObservedState,
     ) -> Result<Self, StartError> {
-        let mut interfaces = Self::new(config, kernel, workers, initial_names, news);
+        let mut interfaces = Self::new(config, kernel, workers, initial_names, sinks);
         if let Some((found, query)) = observed.local {
             // The first scan: there was none before it.
             interfaces.take_first(query, found.before, found.programs.as_ref(), found.observed);
@@ -237,7 +237,7 @@ impl Interfaces {
         kernel: &Kernel,
         workers: Workers,
         initial_names: Names,
-        news: mpsc::UnboundedSender<InterfaceEvent>,
+        sinks: EventSinks,
     ) -> Self {
         Self {
             entries: Vec::new(),
@@ -270,7 +270,8 @@ impl Interfaces {
             links_asked: BTreeMap::new(),
             cleaning: BTreeMap::new(),
             hooks_asked: BTreeMap::new(),
-            hook_readings: BTreeMap::new(),
+            hooks_read: BTreeMap::new(),
+            hooks_failed: BTreeMap::new(),
             hooks_cost: std::time::Duration::ZERO,
             losses: AttachmentsLost::default(),
             doubts: BTreeSet::new(),
@@ -278,7 +279,7 @@ impl Interfaces {
             initial_names,
             gone: BTreeSet::new(),
             ended: BTreeSet::new(),
-            news,
+            sinks,
             instances: Instances::of(kernel.object()),
             spare: Spare::None,
             shared: BTreeMap::new(),

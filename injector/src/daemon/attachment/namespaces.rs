@@ -49,6 +49,8 @@ impl Interfaces {
         self.subscribed.remove(&netns);
         self.links_asked.remove(&netns);
         self.hooks_asked.remove(&netns);
+        self.hooks_read.remove(&netns);
+        self.hooks_failed.remove(&netns);
         self.cleaning.remove(&netns);
     }
 
@@ -67,7 +69,7 @@ impl Interfaces {
         let (identity, netns) = (visitor.identity(), netns.cloned());
         // A leftover that can't be removed keeps nothing from being attached, whatever the reason.
         let cleaned =
-            PendingAnswer::new(&self.news, InterfaceEvent::Cleaned { netns: netns.clone(), identity });
+            PendingAnswer::new(&self.sinks.news, InterfaceEvent::Cleaned { netns: netns.clone(), identity });
         visitor.spawn_awaited(move || async move {
             crate::fault::here("clean/begin");
             remove_leftovers().await;
@@ -230,7 +232,7 @@ impl Interfaces {
         if new.is_empty() {
             return Ok(());
         }
-        let (netns, identity, sender) = (netns.cloned(), worker.identity(), self.news.clone());
+        let (netns, identity, sender) = (netns.cloned(), worker.identity(), self.sinks.news.clone());
         self.subscribed.insert(netns.clone(), (identity, followed));
         let guards: Vec<_> =
             new.iter().map(|_| self.workers.guard("what follows a network namespace")).collect();
@@ -257,7 +259,7 @@ impl Interfaces {
         // SAFETY: a `File` answers the same open descriptor for as long as it lives.
         let mounts = unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY | Interest::ERROR) }
             .map_err(|error| super::super::io("the mounts")(error.into()))?;
-        let (news, guard) = (self.news.clone(), self.workers.guard("what follows the mounts"));
+        let (news, guard) = (self.sinks.news.clone(), self.workers.guard("what follows the mounts"));
         tokio::spawn(async move {
             let _guard = guard;
             loop {
@@ -286,7 +288,7 @@ impl Interfaces {
         // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it lives.
         let handle = unsafe { AsyncFd::register_with_interest(handle, Interest::READABLE) };
         let Ok(handle) = handle else { return };
-        let (news, guard) = (self.news.clone(), self.workers.guard("what follows a process"));
+        let (news, guard) = (self.sinks.news.clone(), self.workers.guard("what follows a process"));
         tokio::spawn(async move {
             let _guard = guard;
             tokio::select! {
@@ -400,7 +402,7 @@ impl Interfaces {
 
     /// Has an event come again: the supervisor was held up, and its answer is needed.
     pub(super) fn send_later(&self, event: InterfaceEvent) {
-        let news = self.news.clone();
+        let news = self.sinks.news.clone();
         tokio::spawn(async move {
             tokio::time::sleep(RETRY).await;
             let _ = news.send(event);

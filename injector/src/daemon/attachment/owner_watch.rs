@@ -48,7 +48,7 @@ impl Interfaces {
         let lost = self.owners.read(at, missing);
         if self.owners.is_scan_due(MonoNs::now()) {
             // The daemon's task has the processes scanned, which attaches the programs first.
-            let _ = self.news.send(InterfaceEvent::OwnersLost);
+            let _ = self.sinks.news.send(InterfaceEvent::OwnersLost);
         }
         lost.map(|lost| self.report_lost(config, lost)).into_iter().collect()
     }

@@ -8,13 +8,13 @@ use super::InterfaceEvent;
 /// made with.
 pub(super) struct PendingAnswer {
     answer: Option<InterfaceEvent>,
-    news: mpsc::UnboundedSender<InterfaceEvent>,
+    sink: mpsc::UnboundedSender<InterfaceEvent>,
 }
 
 impl PendingAnswer {
     /// An answer that says that there is none, until the job has one.
-    pub fn new(news: &mpsc::UnboundedSender<InterfaceEvent>, none: InterfaceEvent) -> Self {
-        Self { answer: Some(none), news: news.clone() }
+    pub fn new(sink: &mpsc::UnboundedSender<InterfaceEvent>, none: InterfaceEvent) -> Self {
+        Self { answer: Some(none), sink: sink.clone() }
     }
 
     /// Answers.
@@ -32,7 +32,7 @@ impl Drop for PendingAnswer {
     fn drop(&mut self) {
         if let Some(answer) = self.answer.take() {
             // Without a receiver the daemon ends.
-            let _ = self.news.send(answer);
+            let _ = self.sink.send(answer);
         }
     }
 }

@@ -189,7 +189,7 @@ impl Interfaces {
         match self.workers.running(entry.interface.netns.as_ref()) {
             Ok(worker) => {
                 entry.is_busy = true;
-                let (id, landed, news) = (entry.id, self.landed.clone(), self.news.clone());
+                let (id, landed, news) = (entry.id, self.landed.clone(), self.sinks.news.clone());
                 let guard = self.workers.guard("what attaches to interfaces");
                 self.attaching.spawn(async move {
                     let _guard = guard;
@@ -224,7 +224,7 @@ impl Interfaces {
             return;
         }
         self.shared.insert(key.clone(), Shared::Awaited);
-        let (space, news) = (self.space(), self.news.clone());
+        let (space, news) = (self.space(), self.sinks.news.clone());
         let made = self.instances.clone().make(Use::Many(space), hook);
         tokio::spawn(async move {
             let instance = made.await;
@@ -267,7 +267,7 @@ impl Interfaces {
         let (attachment, reported) = entry.lose(since, why);
         if let Some(attachment) = attachment {
             entry.is_busy = true;
-            let (id, landed, news) = (entry.id, self.landed.clone(), self.news.clone());
+            let (id, landed, news) = (entry.id, self.landed.clone(), self.sinks.news.clone());
             attachment.release_to(move |instance| {
                 landed.push(id, JobResult::Released(instance));
                 let _ = news.send(InterfaceEvent::JobDone);
@@ -445,7 +445,7 @@ impl Interfaces {
     }
 
     fn prepare(&self, id: u32, what_for: Use, hook: Hook) {
-        let (made, news) = (self.instances.clone().make(what_for, hook), self.news.clone());
+        let (made, news) = (self.instances.clone().make(what_for, hook), self.sinks.news.clone());
         tokio::spawn(async move {
             let instance = made.await;
             let _ = news.send(InterfaceEvent::Prepared { id, instance });

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
-use tokio::sync::mpsc;
 
+use super::EventSinks;
 use super::Interfaces;
 use super::entry::Entry;
 use crate::daemon::start_error::StartError;
@@ -66,10 +66,10 @@ impl Preview {
         kernel: &Kernel,
         containers: ContainerStates,
     ) -> Result<Self, StartError> {
-        let (news, _) = mpsc::unbounded_channel();
+        let (sinks, ..) = EventSinks::new();
         let mut workers = Workers::default();
         let local = crate::local::preview(config, &mut workers).await.map_err(StartError::from)?;
-        let mut interfaces = Interfaces::new(config, kernel, workers, all_names(), news);
+        let mut interfaces = Interfaces::new(config, kernel, workers, all_names(), sinks);
         interfaces.local = local.map(|found| found.observed).unwrap_or_default();
         interfaces.find(config, containers).await?;
         let is_there = |interfaces: &Interfaces, entry: &Entry| {

@@ -44,7 +44,7 @@ impl Interfaces {
 
     /// Has a namespace that did not answer, or not in full, read a while after its thread is free.
     fn read_again_later(&self, netns: Option<Netns>, after: Duration, reported: News) {
-        let (news, asked) = (self.news.clone(), netns.clone());
+        let (news, asked) = (self.sinks.news.clone(), netns.clone());
         self.workers.when_free(asked.as_ref(), move |identity| async move {
             tokio::time::sleep(after).await;
             let at = MonoNs::now();
@@ -228,7 +228,7 @@ impl Interfaces {
         }
         // However many interfaces come and go, surveys leave most of the time to commands.
         let rested = self.surveys.rested().max(tokio::time::Instant::now() + BUNCH);
-        let news = self.news.clone();
+        let news = self.sinks.news.clone();
         tokio::spawn(async move {
             tokio::time::sleep_until(rested).await;
             let _ = news.send(InterfaceEvent::Survey { at });

@@ -69,7 +69,7 @@ impl Interfaces {
             return;
         }
         self.surveying = Some(Vec::new());
-        let (question, news) = (self.question(config), self.news.clone());
+        let (question, news) = (self.question(config), self.sinks.news.clone());
         let begun = tokio::time::Instant::now();
         let guard = self.workers.guard("a survey of the peers");
         tokio::spawn(async move {
