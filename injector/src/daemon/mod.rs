@@ -12,6 +12,7 @@ mod event_loop;
 mod evidence;
 mod heal;
 mod held;
+mod hold;
 mod judge;
 mod link_limit;
 pub mod log;

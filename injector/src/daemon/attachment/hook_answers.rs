@@ -1,6 +1,6 @@
 //! What a status learns of the hooks. Each reading takes the kernel's lock of network devices (rtnl) several times, and whoever
 //! makes or removes interfaces holds that for tens of milliseconds each: a status does not wait for it where the hooks were
-//! read a moment ago. (A cut waits for a reading that begins after its command: `daemon/held.rs`.)
+//! read a moment ago. (A cut waits for a reading that begins after its command: `daemon/hold.rs`.)
 
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::check::NO_ANSWER;
-use super::hook_reading::{HooksFound, Wanted};
-use super::hooks::{OVERDUE, UNANSWERED};
+use super::hook_reading::{HooksFound, OVERDUE, UNANSWERED, Wanted};
 use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
 use crate::netns::{Identity, Worker};

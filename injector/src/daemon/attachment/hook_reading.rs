@@ -5,6 +5,11 @@ use std::time::Duration;
 use crate::datapath::{CgroupQuery, HookQuery, HookState, OwnPrograms, states, states_of_all};
 use injector_core::clock::MonoNs;
 
+/// A namespace that was asked so long ago what is on its hooks is not waited for.
+pub(super) const OVERDUE: Duration = Duration::from_millis(700);
+/// Why hooks are not known in a namespace that has yet to answer.
+pub(super) const UNANSWERED: &str = "the namespace does not answer";
+
 /// The state of the hooks of the interfaces of one namespace.
 #[derive(Debug)]
 pub struct HooksFound {

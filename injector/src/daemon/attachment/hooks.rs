@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::check::NO_ANSWER;
 use super::entry::{Bypass, Entry};
 use super::hook_answers::HooksAnswer;
-use super::hook_reading::{HookScope, HooksFound, Read, Wanted};
+use super::hook_reading::{HookScope, HooksFound, OVERDUE, Read, UNANSWERED, Wanted};
 use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
 use crate::datapath::{Foreign, HookState, Names, ids, names};
@@ -22,16 +22,11 @@ use injector_core::config::{Config, Hook, Netns};
 use injector_core::identity::End;
 use injector_core::metrics::{AttachmentsLost, InterfaceHook};
 
-/// A namespace that was asked so long ago what is on its hooks is not waited for.
-pub(super) const OVERDUE: Duration = Duration::from_millis(700);
 /// Up to this age a reading is no reason for a warning: while a cut lasts, hooks are read ten times a second, and a busy host
 /// takes two turns for it at times. If a program of others has come since, the next reading tells, and the record says so.
 const FRESH: Duration = Duration::from_millis(200);
 /// How long after a reading failed there is another one for commands that wait.
 const AGAIN: Duration = Duration::from_millis(100);
-
-/// Why hooks are not known in a namespace that has yet to answer.
-pub(super) const UNANSWERED: &str = "the namespace does not answer";
 
 impl Interfaces {
     /// The hooks to read in some namespaces.
@@ -285,7 +280,7 @@ impl Interfaces {
         let unread = unread.into_iter().map(|(netns, last)| {
             let place =
                 netns.as_ref().map_or_else(|| "the daemon's own namespace".to_owned(), ToString::to_string);
-            let why = self.why_unread(netns, since);
+            let why = self.why_unread(netns.as_ref(), since);
             let age = last.map(|at| MonoNs::now().saturating_since(at).as_millis());
             let age = age.map_or_else(String::new, |age| format!("; they were last read {age} ms before"));
             let text = format!(
@@ -303,12 +298,13 @@ impl Interfaces {
     }
 
     /// Why hooks of a namespace were not read since an instant.
-    fn why_unread(&self, netns: &Option<Netns>, since: MonoNs) -> String {
-        let failed = self.hooks_failed.get(netns).filter(|(at, _)| *at >= since);
-        match (self.workers.running(netns.as_ref()), failed) {
+    fn why_unread(&self, netns: Option<&Netns>, since: MonoNs) -> String {
+        let key = netns.cloned();
+        let failed = self.hooks_failed.get(&key).filter(|(at, _)| *at >= since);
+        match (self.workers.running(netns), failed) {
             (Err(error), _) => error.to_string(),
             (Ok(_), Some((_, why))) => why.clone(),
-            (Ok(_), None) if self.hooks_asked.contains_key(netns) => UNANSWERED.to_owned(),
+            (Ok(_), None) if self.hooks_asked.contains_key(&key) => UNANSWERED.to_owned(),
             (Ok(_), None) => "there was no time for it".to_owned(),
         }
     }
