@@ -15,7 +15,7 @@ use injector_core::clock::MonoNs;
 /// whoever reads them for hundreds of milliseconds,
 const PATIENCE: Duration = Duration::from_millis(700);
 /// and a command waits less if they were read
-const LESS: Duration = Duration::from_millis(80);
+const LESS: Duration = Duration::from_millis(60);
 /// so short a time before it came.
 const RECENT: Duration = Duration::from_secs(1);
 /// How long before a start that was set ahead a command is carried out at the latest.
