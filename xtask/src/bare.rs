@@ -2,12 +2,11 @@
 //! A run on a machine that has been worked on hides a missing step.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::command::{as_root, check_interrupt, output, run_shown, workspace};
+use crate::command::{as_root, check_interrupt, run_shown, workspace};
 use crate::debian::{RELEASE, Root};
 use crate::page::marked;
 
@@ -81,8 +80,8 @@ impl Machine {
         }
         let machine = Self { root: Root::fresh("bare")?, toolchains };
         let path = machine.root.path();
-        write(&path.join("etc/apt/sources.list"), &SOURCES.replace("RELEASE", RELEASE))?;
-        reach_the_network(path)?;
+        machine.root.write("etc/apt/sources.list", &SOURCES.replace("RELEASE", RELEASE))?;
+        machine.root.reach_the_network()?;
         let programs = path.join("root/.cargo/bin");
         run_shown(as_root("mkdir")?.arg("-p").arg(&programs))?;
         run_shown(as_root("cp")?.arg(&rustup).arg(&programs))?;
@@ -129,26 +128,6 @@ fn variables() -> Vec<String> {
     // rustup's own folder is another inside.
     let all: BTreeMap<String, String> = kept.filter(|(name, _)| name != "RUSTUP_HOME").chain(own).collect();
     all.iter().map(|(name, value)| format!("{name}={value}")).collect()
-}
-
-/// Gives a root what this machine reaches the network by: its name servers, its proxies, the authorities that it trusts.
-fn reach_the_network(root: &Path) -> Result<()> {
-    let settings = output(Command::new("apt-config").args(["dump", "Acquire"]))?;
-    write(&root.join("etc/apt/apt.conf.d/90network"), &settings)?;
-    for path in ["etc/resolv.conf", "etc/pip.conf", "usr/local/share/ca-certificates"] {
-        let here = Path::new("/").join(path);
-        if here.exists() {
-            let there = root.join(path);
-            run_shown(as_root("rm")?.arg("-rf").arg(&there))?;
-            run_shown(as_root("cp")?.args(["--recursive", "--dereference"]).arg(&here).arg(&there))?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes a file of root's.
-fn write(path: &Path, text: &str) -> Result<()> {
-    run_shown(as_root("sh")?.args(["-c", "printf %s \"$1\" > \"$0\""]).arg(path).arg(text))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::command::{as_root, run_shown, words, workspace};
+use crate::command::{as_root, output, run, run_shown, words, workspace};
 use crate::setup::{self, Need};
 
 /// A Debian older than this machine's may be.
@@ -40,6 +40,32 @@ impl Root {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Writes a file of root's.
+    ///
+    /// # Errors
+    /// Its folder is not there.
+    pub fn write(&self, path: &str, text: &str) -> Result<()> {
+        run(as_root("sh")?.args(["-c", "printf %s \"$1\" > \"$0\""]).arg(self.0.join(path)).arg(text))
+    }
+
+    /// Gives it what this machine reaches the network by: its name servers, its proxies, the authorities that it trusts.
+    ///
+    /// # Errors
+    /// There is no `apt-config`, or a file can't be copied.
+    pub fn reach_the_network(&self) -> Result<()> {
+        let settings = output(Command::new("apt-config").args(["dump", "Acquire"]))?;
+        self.write("etc/apt/apt.conf.d/90network", &settings)?;
+        for path in ["etc/resolv.conf", "etc/pip.conf", "usr/local/share/ca-certificates"] {
+            let here = Path::new("/").join(path);
+            if here.exists() {
+                let there = self.0.join(path);
+                run_shown(as_root("rm")?.arg("-rf").arg(&there))?;
+                run_shown(as_root("cp")?.args(["--recursive", "--dereference"]).arg(&here).arg(&there))?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs a command inside the root. Returns its exit code and its output.

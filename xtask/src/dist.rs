@@ -13,6 +13,7 @@ use crate::build::cargo;
 use crate::command::{output, run_shown, workspace};
 use crate::setup::{self, Need};
 
+mod booted;
 mod layout;
 mod package;
 mod sbom;
@@ -22,6 +23,9 @@ use layout::Parts;
 
 /// The most that the binary may weigh.
 const MOST_BYTES: u64 = 15_000_000;
+
+/// Has the linker write the addresses that a start adjusts as a bitmap, which is 0.3 MB smaller (binutils 2.38, musl 1.2.4).
+const COMPACT: &str = "-Wl,-z,pack-relative-relocs";
 
 /// What to do beside building.
 #[derive(clap::Args)]
@@ -66,11 +70,14 @@ fn parts(folder: &Path, options: &Options) -> Result<Parts> {
     };
     let binary = workspace().join("target").join(triple).join("dist/injector");
     if !options.no_build {
+        let flags = format!("target.{triple}.rustflags=['-Clink-arg={COMPACT}']");
         run_shown(cargo().args(["build", "--package", "injector", "--bin", "injector"]).args([
             "--profile",
             "dist",
             "--target",
             triple,
+            "--config",
+            &flags,
         ]))?;
     }
     checked(&binary)?;

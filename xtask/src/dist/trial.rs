@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 
 use super::layout::{Parts, emptied};
-use super::package;
+use super::{booted, package};
 use crate::command::{as_root, run_shown};
 use crate::debian::{RELEASE, Root, said};
 
@@ -30,6 +30,7 @@ pub fn run(parts: &Parts, deb: &Path, folder: &Path) -> Result<()> {
     )?;
     root.expect(&["injector", "check", "--schema"], 0, "\"$schema\"")?;
     daemon(&root)?;
+    booted::run(&root)?;
 
     // The user's changes of the config survive the upgrade and the removal, and not the purge.
     root.expect(&["sh", "-c", "echo '# mine' >> /etc/injector/config.yaml"], 0, "")?;
