@@ -195,7 +195,7 @@ fn a_cut_waits_for_its_hooks_beside_heals_and_not_for_ever() {
         println!("the cut was answered after {took:?}, the slowest heal meanwhile after {slowest_heal:?}");
         let is_old = view["warnings"][0]["text"]
             .as_str()
-            .is_some_and(|text| text.contains("does not answer; they were last read"));
+            .is_some_and(|text| text.contains("has not answered in time; they were last read"));
         // Without a recent reading it would wait for 700 ms.
         let is_as_promised = is_old && took < Duration::from_millis(600) && slowest_heal < took;
         if !is_as_promised {

@@ -97,7 +97,7 @@ enum Event {
     HooksFound(InterfaceEvent),
     /// Open partitions have to be judged.
     JudgingDue,
-    /// A command that waited has what it needs.
+    /// A command has waited for what it needs, or for long enough.
     Ready,
     /// The API's server wants something.
     Command(Box<Command>),
@@ -196,8 +196,8 @@ impl EventLoop {
         loop {
             let wake = begin_turn(state, &recurring.judging);
             state.ask_for_held();
-            let is_ready = state.is_any_held_ready();
-            let event = self.next_event(turn, wake, is_ready, &recurring).await;
+            let ready = state.next_ready().map(|at| Instant::now() + at.saturating_since(MonoNs::now()));
+            let event = self.next_event(turn, wake, ready, &recurring).await;
             turn = event.next_turn(turn);
             match event {
                 Event::Stop => return Ok(()),
@@ -213,7 +213,7 @@ impl EventLoop {
         &mut self,
         turn: Turn,
         wake: Instant,
-        is_ready: bool,
+        ready: Option<Instant>,
         recurring: &Recurring,
     ) -> Event {
         tokio::select! {
@@ -229,7 +229,9 @@ impl EventLoop {
                 Event::Interface(event)
             }
             () = tokio::time::sleep_until(wake) => Event::JudgingDue,
-            () = std::future::ready(()), if is_ready && turn != Turn::Others => Event::Ready,
+            () = tokio::time::sleep_until(ready.unwrap_or(wake)), if ready.is_some() && turn != Turn::Others => {
+                Event::Ready
+            }
             Some(command) = self.commands.recv() => Event::Command(Box::new(command)),
             wakeups = self.incoming.wakeups.next() => Event::Wakeups(wakeups),
             () = tokio::time::sleep_until(recurring.announcing.rested()), if !recurring.stamped.is_empty() => {
@@ -261,8 +263,10 @@ impl EventLoop {
             Event::HooksFound(event) => {
                 self.interface(state, event).await;
                 // There is one for each of very many namespaces.
-                for _ in 0..READINGS {
-                    let Ok(event) = self.incoming.hooks_found.try_recv() else { break };
+                let begun = Instant::now();
+                while begun.elapsed() < READINGS
+                    && let Ok(event) = self.incoming.hooks_found.try_recv()
+                {
                     self.interface(state, event).await;
                 }
             }
@@ -392,7 +396,7 @@ pub(super) fn drain(state: &mut State, samples: &mut mpsc::UnboundedReceiver<Sam
     }
 }
 
-/// How many more readings of hooks a turn takes in.
-const READINGS: usize = 63;
+/// How long a turn takes in readings of hooks.
+const READINGS: Duration = Duration::from_millis(5);
 /// How often open partitions are judged.
 const TICK: Duration = Duration::from_millis(50);

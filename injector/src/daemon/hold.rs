@@ -26,7 +26,7 @@ impl State {
     pub(super) fn hold(&mut self, command: Effective, sink: &verify::Sink) {
         let control = self.control_of(&command, sink);
         let since = MonoNs::now();
-        let until = if self.may_cut(&command) { self.patience(&command, since) } else { since };
+        let until = self.patience(&command, since);
         self.held.push(HeldCommand { command, control, since, until });
     }
 
@@ -37,14 +37,14 @@ impl State {
         }
     }
 
-    /// Whether a command has waited for all that it needs.
-    pub(super) fn is_any_held_ready(&self) -> bool {
-        self.ready().is_some()
+    /// When the first command has waited for all that it needs, or for long enough; `None` if none waits.
+    pub(super) fn next_ready(&self) -> Option<MonoNs> {
+        self.ready().map(|(instant, _)| instant)
     }
 
     /// Carries out the command that is ready first, and no more: heals have their turns in between.
     pub(super) async fn release_held(&mut self, sink: &ReturnedSink) {
-        let Some(at) = self.ready() else { return };
+        let Some((_, at)) = self.ready().filter(|(instant, _)| *instant <= MonoNs::now()) else { return };
         let HeldCommand { command, control, since, .. } = self.held.remove(at);
         self.control = control.map(Control::ended);
         self.hooks_since = since;
@@ -52,46 +52,41 @@ impl State {
         self.control = None;
     }
 
-    fn ready(&self) -> Option<usize> {
+    /// The command that is ready first, by its place, and when. Of those that are ready now it is the one that came first.
+    fn ready(&self) -> Option<(MonoNs, usize)> {
         if self.held.is_empty() {
             return None;
         }
         let (now, known_since) = (MonoNs::now(), self.interfaces.hooks_known_since());
-        self.held.iter().position(|held| {
-            (held.since <= known_since || held.until <= now)
-                && held.control.as_ref().is_none_or(|control| control.is_over(now))
-        })
+        let ready_at = |held: &HeldCommand| {
+            let known_at = if held.since <= known_since { MonoNs(0) } else { held.until };
+            known_at.max(held.control.as_ref().map_or(MonoNs(0), Control::over_at))
+        };
+        let instants = self.held.iter().map(|held| ready_at(held).max(now));
+        instants.zip(0..).min()
     }
 
-    /// Until when a command that came at an instant waits for a reading of the hooks.
+    /// Until when a command that came at an instant waits for a reading of the hooks. What is bound to be refused does not.
     fn patience(&self, command: &Effective, since: MonoNs) -> MonoNs {
-        let is_recent =
-            self.interfaces.were_hooks_read_since(MonoNs(since.0.saturating_sub(RECENT.as_nanos() as u64)));
-        let until = since + if is_recent { LESS } else { PATIENCE };
-        let start =
-            self.start_of(command).map(|start| MonoNs(start.0.saturating_sub(LEAD.as_nanos() as u64)));
-        start.map_or(until, |latest| latest.min(until))
-    }
-
-    /// When the cut of a command begins, if that was set ahead.
-    fn start_of(&self, command: &Effective) -> Option<MonoNs> {
-        let at = match command {
-            Effective::Apply(wanted) => wanted.asked.request.at,
+        let (may_cut, at) = match command {
+            Effective::Apply(wanted) => (true, wanted.asked.request.at),
             Effective::Enable { name, request, .. } => {
-                request.at.or_else(|| self.newest(name).ok()?.experiment.request.at)
+                let prepared = self
+                    .newest(name)
+                    .ok()
+                    .filter(|partition| partition.life.state == PartitionState::Prepared);
+                let set_before = prepared.and_then(|partition| partition.experiment.request.at);
+                (prepared.is_some(), request.at.or(set_before))
             }
         };
-        self.start(at?).ok()
-    }
-
-    /// Whether a command may cut; one that can't need not wait to be refused.
-    fn may_cut(&self, command: &Effective) -> bool {
-        match command {
-            Effective::Apply(_) => true,
-            Effective::Enable { name, .. } => {
-                self.newest(name).is_ok_and(|partition| partition.life.state == PartitionState::Prepared)
-            }
-        }
+        let latest = match at.map(|at| self.start(at)) {
+            None => MonoNs(u64::MAX),
+            Some(Ok(start)) => before(start, LEAD),
+            Some(Err(_)) => since,
+        };
+        let is_recent = self.interfaces.were_hooks_read_since(before(since, RECENT));
+        let until = since + if is_recent { LESS } else { PATIENCE };
+        if may_cut { until.min(latest) } else { since }
     }
 
     async fn take_effect(&mut self, command: Effective, sink: &ReturnedSink) {
@@ -107,4 +102,9 @@ impl State {
             }
         }
     }
+}
+
+/// The instant so long before another.
+fn before(instant: MonoNs, span: Duration) -> MonoNs {
+    MonoNs(instant.0.saturating_sub(span.as_nanos() as u64))
 }

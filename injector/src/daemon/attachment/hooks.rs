@@ -22,8 +22,8 @@ use injector_core::config::{Config, Hook, Netns};
 use injector_core::identity::End;
 use injector_core::metrics::{AttachmentsLost, InterfaceHook};
 
-/// Up to this age a reading is no reason for a warning: while a cut lasts, hooks are read ten times a second, and a busy host
-/// takes two turns for it at times. If a program of others has come since, the next reading tells, and the record says so.
+/// Up to this age a reading is no reason for a warning: while a cut lasts, hooks are read ten times a second (once a second where
+/// all interfaces of a namespace have to be searched), and a busy host takes two turns for it at times. If a program of others has come since, the next reading tells, and the record says so.
 const FRESH: Duration = Duration::from_millis(200);
 /// How long after a reading failed there is another one for commands that wait.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -145,15 +145,18 @@ impl Interfaces {
     /// The hooks that a command waits for were all read since this instant. A namespace that has not answered for long is
     /// not waited for.
     pub fn hooks_known_since(&self) -> MonoNs {
-        let now = MonoNs::now();
         let is_awaited = |entry: &&Entry| {
             let netns = &entry.interface.netns;
-            let asked = self.hooks_asked.get(netns);
-            asked.is_none_or(|asked| now.saturating_since(*asked) < OVERDUE)
-                && self.workers.running(netns.as_ref()).is_ok()
+            !self.is_overdue(netns) && self.workers.running(netns.as_ref()).is_ok()
         };
         let awaited = self.with_programs().filter(is_awaited);
         awaited.map(|entry| entry.hooks_read_at.unwrap_or(MonoNs(0))).min().unwrap_or(MonoNs(u64::MAX))
+    }
+
+    /// Whether a namespace was asked for its hooks long ago and has yet to answer.
+    #[expect(clippy::ref_option, reason = "the key of a map")]
+    fn is_overdue(&self, netns: &Option<Netns>) -> bool {
+        self.hooks_asked.get(netns).is_some_and(|asked| MonoNs::now().saturating_since(*asked) >= OVERDUE)
     }
 
     /// Whether each namespace has been asked for its hooks since an instant, with an answer.
@@ -304,8 +307,8 @@ impl Interfaces {
         match (self.workers.running(netns), failed) {
             (Err(error), _) => error.to_string(),
             (Ok(_), Some((_, why))) => why.clone(),
-            (Ok(_), None) if self.hooks_asked.contains_key(&key) => UNANSWERED.to_owned(),
-            (Ok(_), None) => "there was no time for it".to_owned(),
+            (Ok(_), None) if self.is_overdue(&key) => UNANSWERED.to_owned(),
+            (Ok(_), None) => "the namespace has not answered in time".to_owned(),
         }
     }
 

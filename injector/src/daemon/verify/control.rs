@@ -11,9 +11,9 @@ pub struct Control {
 }
 
 impl Control {
-    /// Whether nothing is waited for any more.
-    pub fn is_over(&self, now: MonoNs) -> bool {
-        self.check.pending.is_none() || self.until <= now
+    /// When nothing is waited for any more, unless it has arrived before.
+    pub fn over_at(&self) -> MonoNs {
+        if self.check.pending.is_none() { MonoNs(0) } else { self.until }
     }
 
     /// Ends the control, and returns the check with what has arrived.

@@ -4,11 +4,21 @@ set -e
 mount -t cgroup2 cgroup2 "$1/mnt"
 group="$1/mnt/$2"
 mkdir "$group"
+end() {
+  trap '' INT TERM HUP
+  echo 1 > "$group/cgroup.kill"
+  # What was killed takes a moment to be gone.
+  for _ in $(seq 100); do
+    find "$group" -depth -type d -exec rmdir {} + 2> "$1/trial.left" && return
+    sleep 0.1
+  done
+  cat "$1/trial.left"
+  exit 1
+}
+trap 'end "$1"; exit 130' INT TERM HUP
+sh -c 'echo $$ > "$0/cgroup.procs" && exec timeout --signal=KILL 180 \
+  unshare --cgroup --mount --uts --ipc --pid --net --fork --kill-child=KILL sh -c "$2" sh "$1"' "$group" "$1" "$3" &
 ended=0
-(
-  echo 0 > "$group/cgroup.procs"
-  exec timeout --signal=KILL 180 \
-    unshare --cgroup --mount --uts --ipc --pid --net --fork --kill-child=KILL sh -c "$3" sh "$1"
-) || ended=$?
-find "$group" -depth -type d -exec rmdir {} \;
+wait $! || ended=$?
+end "$1"
 exit $ended

@@ -3,6 +3,10 @@ set -e
 mount --bind "$1" "$1"
 cd "$1"
 mount -t proc proc proc
+# Most settings below it are of the whole host; those of the network are of this machine alone.
+mount --bind proc/sys proc/sys
+mount --bind proc/sys/net proc/sys/net
+mount -o remount,bind,ro proc/sys
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 for folder in run tmp dev; do

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::command::as_root;
+use crate::command::{as_root, check_interrupt};
 use crate::debian::{Root, said};
 
 /// What makes the group of cgroups, and removes it;
@@ -38,6 +38,7 @@ pub fn run(root: &Root) -> Result<()> {
     machine.args(["--mount", "--propagation", "private", "sh", "-c", AROUND, "sh"]).arg(root.path());
     machine.arg(format!("inj{}-dist", std::process::id())).arg(INSIDE);
     let (ended, console) = said(&mut machine)?;
+    check_interrupt()?;
     let out = root.path().join("trial.out");
     let trial = std::fs::read_to_string(&out).unwrap_or_default();
     ensure!(

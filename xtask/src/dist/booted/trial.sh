@@ -16,11 +16,14 @@ first=$(systemctl show --value --property MainPID injector)
 test "$(ps -o user= -p "$first")" = injector
 grep -qx 'NoNewPrivs:	1' "/proc/$first/status"
 grep -qx 'Seccomp:	2' "/proc/$first/status"
+echo 'deadline: 7s' >> /etc/injector/config.yaml
+systemctl reload injector
+timeout 30 sh -c "until journalctl --unit injector --no-pager | grep 'SIGHUP: config in force'; do sleep 0.1; done" ||
+  { journalctl --no-pager; exit 1; }
+test "$(systemctl show --value --property MainPID injector)" = "$first"
 injector partition isolate a --name p --for 60s
 injector status
 injector heal p
-systemctl reload injector
-journalctl --unit injector --no-pager
 
 # However it ends, it is there again.
 kill -KILL "$first"
