@@ -385,8 +385,8 @@ pub struct RecoveryRecord {
 }
 
 impl RecoveryRecord {
-    /// The first link whose cut was not in force. If there is none, a strict verdict takes the first link of which that is not
-    /// known.
+    /// The first link whose cut was not in force. If there is none and the verdict is strict, the first link for which it is
+    /// unknown whether its cut was.
     pub fn link_not_in_force(&self, verdict: &VerdictOptions) -> Option<(&LinkRecord, InForce)> {
         let first = |in_force| {
             let link = self.links.iter().find(|link| link.in_force == Some(in_force))?;

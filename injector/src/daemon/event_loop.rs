@@ -270,9 +270,7 @@ impl EventLoop {
                     self.interface(state, event).await;
                 }
             }
-            Event::JudgingDue => {
-                recurring.judging.spend(|| self.judge_and_watch(state));
-            }
+            Event::JudgingDue => recurring.judging.spend(|| self.judge_and_watch(state)),
             Event::Ready => {
                 drain(state, &mut self.incoming.samples);
                 state.release_held(&self.resolved_sink).await;

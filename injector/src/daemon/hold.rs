@@ -11,13 +11,6 @@ use crate::server::command::Command;
 use injector_core::api::PartitionState;
 use injector_core::clock::MonoNs;
 
-/// How long a command waits for a reading of the hooks. Where interfaces come and go by the dozen, the kernel holds up
-/// whoever reads them for hundreds of milliseconds,
-const PATIENCE: Duration = Duration::from_millis(700);
-/// and a command waits less if they were read
-const LESS: Duration = Duration::from_millis(60);
-/// so short a time before it came.
-const RECENT: Duration = Duration::from_secs(1);
 /// How long before a start that was set ahead a command is carried out at the latest.
 const LEAD: Duration = Duration::from_millis(100);
 
@@ -81,11 +74,10 @@ impl State {
         };
         let latest = match at.map(|at| self.start(at)) {
             None => MonoNs(u64::MAX),
-            Some(Ok(start)) => before(start, LEAD),
+            Some(Ok(start)) => start - LEAD,
             Some(Err(_)) => since,
         };
-        let is_recent = self.interfaces.were_hooks_read_since(before(since, RECENT));
-        let until = since + if is_recent { LESS } else { PATIENCE };
+        let until = since + self.interfaces.patience_for_hooks(since);
         if may_cut { until.min(latest) } else { since }
     }
 
@@ -102,9 +94,4 @@ impl State {
             }
         }
     }
-}
-
-/// The instant so long before another.
-fn before(instant: MonoNs, span: Duration) -> MonoNs {
-    MonoNs(instant.0.saturating_sub(span.as_nanos() as u64))
 }

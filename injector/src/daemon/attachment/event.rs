@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
-/// The channels by which events come to the daemon's task.
+/// The sending ends of the channels on which the daemon's task receives events about interfaces.
 pub struct EventSinks {
     /// Readings of hooks, which commands wait for,
     pub hooks: mpsc::UnboundedSender<InterfaceEvent>,

@@ -8,18 +8,13 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::check::NO_ANSWER;
-use super::hook_reading::{HooksFound, OVERDUE, UNANSWERED, Wanted};
+use super::hook_reading::{HooksFound, LESS, PATIENCE, RECENT, UNANSWERED, Wanted};
 use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
 use crate::netns::{Identity, Worker};
 use crate::turn;
 use injector_core::clock::MonoNs;
 use injector_core::config::Netns;
-
-/// How long a status waits for another reading where one is [`RECENT`].
-const WAIT: Duration = Duration::from_millis(60);
-/// How old a reading may be to be given instead of another one.
-const RECENT: Duration = Duration::from_secs(1);
 
 /// What there is to know of the hooks of one namespace.
 pub(super) enum HooksAnswer {
@@ -83,9 +78,8 @@ impl Interfaces {
         let identity = worker.identity();
         let recent = self.hooks_age(netns, identity).filter(|age| *age <= RECENT);
         // A reading that is overdue already comes by itself, and another one would wait behind it.
-        let patience = if recent.is_some() { WAIT } else { OVERDUE };
-        let asked = self.hooks_asked.get(&netns.cloned());
-        if asked.is_some_and(|asked| MonoNs::now().saturating_since(*asked) >= patience) {
+        let patience = if recent.is_some() { LESS } else { PATIENCE };
+        if self.was_asked_before(&netns.cloned(), patience) {
             let unread = || HooksAnswer::None(UNANSWERED.to_owned());
             return Way::Known(recent.map_or_else(unread, HooksAnswer::Old));
         }
@@ -119,7 +113,7 @@ impl Interfaces {
 
 /// The answer of a reading if it comes soon, else how old the last one is.
 async fn soon(age: Duration, mut receiver: oneshot::Receiver<HooksFound>) -> HooksAnswer {
-    match tokio::time::timeout(turn::patience(WAIT), &mut receiver).await {
+    match tokio::time::timeout(turn::patience(LESS), &mut receiver).await {
         Ok(Ok(found)) => return HooksAnswer::Read(found),
         Ok(Err(_)) => return HooksAnswer::None(NO_ANSWER.to_owned()),
         Err(_) => {}

@@ -5,8 +5,13 @@ use std::time::Duration;
 use crate::datapath::{CgroupQuery, HookQuery, HookState, OwnPrograms, states, states_of_all};
 use injector_core::clock::MonoNs;
 
-/// A namespace that was asked so long ago what is on its hooks is not waited for.
-pub(super) const OVERDUE: Duration = Duration::from_millis(700);
+/// How long a command or a status waits for a reading. Where interfaces come and go by the dozen, the kernel holds up whoever
+/// reads hooks for hundreds of milliseconds,
+pub(super) const PATIENCE: Duration = Duration::from_millis(700);
+/// and it waits less where there is a reading
+pub(super) const LESS: Duration = Duration::from_millis(60);
+/// that is no older than this.
+pub(super) const RECENT: Duration = Duration::from_secs(1);
 /// Why hooks are not known in a namespace that has yet to answer.
 pub(super) const UNANSWERED: &str = "the namespace does not answer";
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::check::NO_ANSWER;
 use super::entry::{Bypass, Entry};
 use super::hook_answers::HooksAnswer;
-use super::hook_reading::{HookScope, HooksFound, OVERDUE, Read, UNANSWERED, Wanted};
+use super::hook_reading::{HookScope, HooksFound, LESS, PATIENCE, RECENT, Read, UNANSWERED, Wanted};
 use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
 use crate::datapath::{Foreign, HookState, Names, ids, names};
@@ -22,8 +22,9 @@ use injector_core::config::{Config, Hook, Netns};
 use injector_core::identity::End;
 use injector_core::metrics::{AttachmentsLost, InterfaceHook};
 
-/// Up to this age a reading is no reason for a warning: while a cut lasts, hooks are read ten times a second (once a second where
-/// all interfaces of a namespace have to be searched), and a busy host takes two turns for it at times. If a program of others has come since, the next reading tells, and the record says so.
+/// Up to this age a reading is no reason for a warning. While a cut lasts, hooks are read ten times a second, or once a second
+/// where all interfaces of a namespace have to be searched, and on a busy host a reading may take two turns. What came in
+/// between is known from the next one, and is in the record.
 const FRESH: Duration = Duration::from_millis(200);
 /// How long after a reading failed there is another one for commands that wait.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -147,23 +148,24 @@ impl Interfaces {
     pub fn hooks_known_since(&self) -> MonoNs {
         let is_awaited = |entry: &&Entry| {
             let netns = &entry.interface.netns;
-            !self.is_overdue(netns) && self.workers.running(netns.as_ref()).is_ok()
+            !self.was_asked_before(netns, PATIENCE) && self.workers.identity(netns.as_ref()).is_some()
         };
         let awaited = self.with_programs().filter(is_awaited);
         awaited.map(|entry| entry.hooks_read_at.unwrap_or(MonoNs(0))).min().unwrap_or(MonoNs(u64::MAX))
     }
 
-    /// Whether a namespace was asked for its hooks long ago and has yet to answer.
+    /// Whether a namespace was asked for its hooks so long ago, and has yet to answer.
     #[expect(clippy::ref_option, reason = "the key of a map")]
-    fn is_overdue(&self, netns: &Option<Netns>) -> bool {
-        self.hooks_asked.get(netns).is_some_and(|asked| MonoNs::now().saturating_since(*asked) >= OVERDUE)
+    pub(super) fn was_asked_before(&self, netns: &Option<Netns>, span: Duration) -> bool {
+        self.hooks_asked.get(netns).is_some_and(|asked| MonoNs::now().saturating_since(*asked) >= span)
     }
 
-    /// Whether each namespace has been asked for its hooks since an instant, with an answer.
-    pub fn were_hooks_read_since(&self, since: MonoNs) -> bool {
-        self.with_programs().all(|entry| {
-            self.hooks_read.get(&entry.interface.netns).is_some_and(|(_, read_at)| *read_at >= since)
-        })
+    /// How long a command that came at an instant waits for readings.
+    pub fn patience_for_hooks(&self, since: MonoNs) -> Duration {
+        let are_recent = self.with_programs().all(|entry| {
+            self.hooks_read.get(&entry.interface.netns).is_some_and(|(_, read_at)| *read_at >= since - RECENT)
+        });
+        if are_recent { LESS } else { PATIENCE }
     }
 
     /// The interfaces that our programs are on.
@@ -274,7 +276,7 @@ impl Interfaces {
 
     /// What makes a cut doubtful that begins now, and for which hooks had to be read since an instant.
     pub fn doubts_since(&self, since: MonoNs) -> Vec<Warning> {
-        let since = since.min(MonoNs(MonoNs::now().0.saturating_sub(FRESH.as_nanos() as u64)));
+        let since = since.min(MonoNs::now() - FRESH);
         let mut unread: BTreeMap<&Option<Netns>, Option<MonoNs>> = BTreeMap::new();
         for entry in self.with_programs().filter(|entry| !entry.are_hooks_known_since(since)) {
             let last = unread.entry(&entry.interface.netns).or_insert(entry.hooks_read_at);
@@ -307,7 +309,7 @@ impl Interfaces {
         match (self.workers.running(netns), failed) {
             (Err(error), _) => error.to_string(),
             (Ok(_), Some((_, why))) => why.clone(),
-            (Ok(_), None) if self.is_overdue(&key) => UNANSWERED.to_owned(),
+            (Ok(_), None) if self.was_asked_before(&key, PATIENCE) => UNANSWERED.to_owned(),
             (Ok(_), None) => "the namespace has not answered in time".to_owned(),
         }
     }

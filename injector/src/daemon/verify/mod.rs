@@ -143,11 +143,11 @@ impl State {
             check.count_if_over(now);
             match due {
                 Due::Control => {
-                    let until = MonoNs(starts_at.0.saturating_sub(CLEAR.as_nanos() as u64));
+                    let until = starts_at - CLEAR;
                     check.begin_control(&self.interfaces, &self.config, until, sink);
                 }
                 Due::Try => {
-                    let until = MonoNs(ends_at.0.saturating_sub(QUIET.as_nanos() as u64)).min(now + PATIENCE);
+                    let until = (ends_at - QUIET).min(now + PATIENCE);
                     check.begin_again(&self.interfaces, &self.config, until, sink);
                 }
                 Due::Nothing => {}
