@@ -7,7 +7,6 @@ mod program;
 mod support;
 
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -452,8 +451,7 @@ fn a_host_is_reached_through_dial_stdio() {
     let directory = tempfile::tempdir().unwrap();
     let ssh = directory.path().join("ssh");
     let script = "#!/bin/sh\nwhile [ \"$1\" != user@vm ]; do shift; done\nshift\nexec sh -c \"$*\"\n";
-    std::fs::write(&ssh, script).unwrap();
-    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
+    injector_lab::write_program(&ssh, script);
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_injector"), directory.path().join("injector")).unwrap();
     let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
     let over_ssh = |arguments: &[&str], socket: &Path| {

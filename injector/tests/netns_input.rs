@@ -195,10 +195,8 @@ fn others_may_not() {
     // Where it was built need not be for everyone.
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("injector");
-    std::fs::copy(env!("CARGO_BIN_EXE_injector"), &program).unwrap();
-    for path in [folder.path(), &program] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    injector_lab::copy_program(std::path::Path::new(env!("CARGO_BIN_EXE_injector")), &program);
     let config = daemon.folder().join("lab.yaml");
     for arguments in
         [&["status"][..], &["partition", "isolate", "n1"], &["start", "--config", config.to_str().unwrap()]]

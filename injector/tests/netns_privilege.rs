@@ -48,7 +48,7 @@ impl Daemon {
         std::fs::write(folder.join("lab.yaml"), format!("socket: {{ group: nogroup }}\n{config}")).unwrap();
         // Where another user may run it.
         let binary = folder.join("injector");
-        std::fs::copy(env!("CARGO_BIN_EXE_injector"), &binary).unwrap();
+        injector_lab::copy_program(Path::new(env!("CARGO_BIN_EXE_injector")), &binary);
         let log = File::create(folder.join("log")).unwrap();
         let mut command = Command::new(&through[0]);
         command.args(&through[1..]).arg(&binary).args(["start", "--config"]).arg(folder.join("lab.yaml"));

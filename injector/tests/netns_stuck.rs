@@ -516,7 +516,7 @@ fn a_command_that_does_not_start_holds_up_its_probe_alone() {
     let [command, other] = ["probe", "other"].map(|name| lab.folder().join(name));
     let mut config = lab.config(AttachPoint::OwnNic, "auto") + "endpoints:\n";
     for (name, command) in [("alive", &command), ("other", &other)] {
-        std::fs::copy("/bin/true", command).unwrap();
+        injector_lab::copy_program(Path::new("/bin/true"), command);
         writeln!(
             config,
             "  - {{ name: {name}, netns: {n1}, probe: {{ exec: {{ command: [{}] }}, interval: 100ms, timeout: 1s }} }}",

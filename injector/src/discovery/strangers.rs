@@ -1,21 +1,22 @@
 //! Identifies strangers: someone who exchanged frames with a peer during a cut, and whom no address names. A
 //! frame of a peer that could not be distinguished from the rest of the world passed the cut. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+mod tenure;
+#[cfg(test)]
+mod tests;
 
-use crate::address::is_link_local;
-use injector_common::key::PASSAGE;
-use injector_core::clock::MonoNs;
-use injector_core::identity::{Contact, Stranger};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
 use super::homes::Home;
 use super::places::Namespace;
-use injector_core::config::Config;
-use injector_core::identity::{Identity, Mac};
+use crate::address::is_link_local;
+use injector_core::clock::MonoNs;
+use injector_core::config::{Config, Netns};
+use injector_core::identity::{Contact, Identity, Mac, Stranger};
 use injector_core::model::{Link, PeerId};
+use tenure::Tenures;
 
 /// How many MAC addresses are remembered.
 const MOST: usize = 8192;
@@ -32,6 +33,10 @@ pub struct Sightings {
     doubled: BTreeSet<Mac>,
     /// MAC addresses of next hops: the frames that they send are others'.
     hops: BTreeSet<Mac>,
+    /// The instant since which each peer's home was last read,
+    homes_read: BTreeMap<PeerId, MonoNs>,
+    /// and the MAC addresses of all devices that were seen at that time.
+    seen: BTreeSet<Mac>,
     /// The networks on the links of each peer's home, by device; empty for a peer whose home is not seen.
     networks: BTreeMap<PeerId, Vec<Vec<IpNet>>>,
     /// The networks of all devices that are seen.
@@ -42,18 +47,16 @@ pub struct Sightings {
 #[derive(Debug)]
 struct Nic {
     device: String,
-    /// The instant by which no device of that home had the MAC address any more: someone else may have it
-    /// since. An engine gives the address of one container to the next.
-    gone: Option<MonoNs>,
+    tenures: Tenures,
 }
 
-impl Nic {
-    /// Whether a stranger is who has it: all of its frames came while the peer may have sent them, or some did; `None` if none.
-    fn is_of(&self, stranger: &Stranger) -> Option<bool> {
-        let Some(gone) = self.gone else { return Some(true) };
-        let passed = gone + Duration::from_nanos(PASSAGE);
-        (stranger.first <= passed).then_some(stranger.last <= passed)
-    }
+/// When namespaces were read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadTime {
+    /// Not before this instant.
+    pub since: MonoNs,
+    /// Those that did not answer: of these, facts are older.
+    pub unanswered: BTreeSet<Option<Netns>>,
 }
 
 /// The peer that a stranger is.
@@ -77,19 +80,24 @@ pub struct Suspect {
 }
 
 impl Sightings {
-    /// Takes in the facts of the namespaces; `read_by` is an instant by which all of them had been read.
+    /// Takes in the facts of the namespaces, all of which had been read by an instant.
     pub fn update(
         &mut self,
         config: &Config,
-        (read_by, namespaces): (MonoNs, &[Namespace]),
+        (read, read_by, namespaces): (&ReadTime, MonoNs, &[Namespace]),
         homes: &BTreeMap<PeerId, Home>,
         identity: &Identity,
     ) {
+        let was_read = |home: &&Home| !read.unanswered.contains(&namespaces[home.at].netns);
         for (mac, peers) in &mut self.nics {
             for (peer, nic) in peers {
-                let Some(home) = homes.get(peer) else { continue };
-                let is_there = namespaces[home.at].facts.links.iter().any(|link| link.mac == Some(*mac));
-                nic.gone = if is_there { None } else { nic.gone.or(Some(read_by)) };
+                let Some(home) = homes.get(peer).filter(was_read) else {
+                    nic.tenures.lose_sight();
+                    continue;
+                };
+                if !namespaces[home.at].facts.links.iter().any(|link| link.mac == Some(*mac)) {
+                    nic.tenures.has_not((read.since, read_by));
+                }
             }
         }
         for (mac, peer) in &identity.macs {
@@ -98,9 +106,18 @@ impl Sightings {
                 Some((&link.name, space.netns.as_ref()))
             });
             if let Some((name, netns)) = device {
-                self.record_device(*mac, *peer, super::devices::shown_device(name, netns));
+                self.record_device(
+                    *mac,
+                    *peer,
+                    super::devices::shown_device(name, netns),
+                    (read.since, read_by),
+                );
             }
         }
+        self.homes_read
+            .extend(homes.iter().filter(|(_, home)| was_read(home)).map(|(peer, _)| (*peer, read.since)));
+        let links = namespaces.iter().flat_map(|space| &space.facts.links);
+        self.seen = links.filter_map(|link| link.mac).collect();
         // Frames of someone who had it for a moment are still counted.
         self.doubled.extend(&identity.doubled);
         for space in namespaces {
@@ -123,17 +140,28 @@ impl Sightings {
         self.all_networks = namespaces.iter().flat_map(by_device).collect();
     }
 
-    /// Takes in a device of a peer's home.
-    pub fn record_device(&mut self, mac: Mac, peer: PeerId, device: String) {
+    /// Takes in a device in a peer's home, as was read since an instant and by another.
+    pub fn record_device(&mut self, mac: Mac, peer: PeerId, device: String, read: (MonoNs, MonoNs)) {
         if self.nics.len() < MOST || self.nics.contains_key(&mac) {
-            self.nics.entry(mac).or_default().insert(peer, Nic { device, gone: None });
+            let absent = self.homes_read.get(&peer).copied().unwrap_or(MonoNs(0));
+            let new = Nic { device: String::new(), tenures: Tenures::default() };
+            let nic = self.nics.entry(mac).or_default().entry(peer).or_insert(new);
+            nic.device = device;
+            nic.tenures.has(read, absent, self.seen.contains(&mac));
+        }
+    }
+
+    /// Takes in that a peer's home has a MAC address no longer, by an instant.
+    pub fn record_given_up(&mut self, mac: Mac, peer: PeerId, by: MonoNs) {
+        if let Some(nic) = self.nics.get_mut(&mac).and_then(|peers| peers.get_mut(&peer)) {
+            nic.tenures.gave_up(by);
         }
     }
 
     /// The peers that a stranger is, or may be.
     ///
-    /// A device of a peer's home is that peer, for as long as it has the MAC address. Otherwise a next hop is nobody, since what it sends is routed, and addresses
-    /// alone say whose that is. Of the others, a peer may be the stranger if a neighbour table has one of its addresses at
+    /// A device of a peer's home is that peer, for as long as it has the MAC address. Otherwise a next hop is nobody, since what it
+    /// sends is routed, and addresses alone say whose that is. Of the others, a peer may be the stranger if a neighbour table has one of its addresses at
     /// this MAC address; or if none has it at any, it has neither a port nor a `mac:`, and both its listed addresses and
     /// the stranger's are on the link.
     pub fn peer_matches(&self, config: &Config, identity: &Identity, stranger: &Stranger) -> Vec<PeerMatch> {
@@ -142,10 +170,14 @@ impl Sightings {
         let is_possible = |peer: &PeerId| {
             *peer != stranger.id.peer
                 && !identity.peers.get(peer).is_some_and(|traits| traits.forwards)
-                && nics.and_then(|nics| nics.get(peer)).is_none_or(|nic| nic.is_of(stranger).is_some())
+                && nics
+                    .and_then(|nics| nics.get(peer))
+                    .is_none_or(|nic| nic.tenures.is_of(stranger).is_some())
         };
-        let had =
-            nics.into_iter().flatten().filter_map(|(peer, nic)| Some((peer, nic, nic.is_of(stranger)?)));
+        let had = nics
+            .into_iter()
+            .flatten()
+            .filter_map(|(peer, nic)| Some((peer, nic, nic.tenures.is_of(stranger)?)));
         let had: Vec<_> = had.collect();
         if !had.is_empty() {
             let peer_match = |(peer, nic, has_all): &(&PeerId, &Nic, bool)| match had.len() {
@@ -233,6 +265,3 @@ fn by_device(space: &Namespace) -> Vec<Vec<IpNet>> {
     }
     devices.into_values().collect()
 }
-
-#[cfg(test)]
-mod tests;

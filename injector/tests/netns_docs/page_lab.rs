@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -190,8 +190,7 @@ impl PageLab {
     }
 
     fn program(&self, file: &str, script: &str) {
-        self.write(file, &format!("#!/bin/sh\n{script}\n"));
-        fs::set_permissions(self.folder().join(file), fs::Permissions::from_mode(0o755)).unwrap();
+        injector_lab::write_program(&self.folder().join(file), &format!("#!/bin/sh\n{script}\n"));
     }
 
     fn command(&self, program: &str) -> Command {

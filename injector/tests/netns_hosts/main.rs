@@ -14,7 +14,7 @@ mod stopped_process;
 
 use std::fs;
 use std::net::UdpSocket;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,9 +50,7 @@ impl Client {
     }
 
     fn write_ssh(&self, script: &str) {
-        let path = self.programs().join("ssh");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        injector_lab::write_program(&self.programs().join("ssh"), &format!("#!/bin/sh\n{script}\n"));
     }
 
     /// What comes back from a host takes so long from now on; what is sent there does not.

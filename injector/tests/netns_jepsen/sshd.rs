@@ -57,8 +57,7 @@ impl Sshd {
         symlink(env!("CARGO_BIN_EXE_injector"), folder.join("injector")).unwrap();
         let ssh = injector_lab::program("ssh").expect("there is ssh").display().to_string();
         let script = format!("#!/bin/sh\nexec {ssh} {} \"$@\"\n", self.options());
-        std::fs::write(folder.join("ssh"), script).unwrap();
-        std::fs::set_permissions(folder.join("ssh"), PermissionsExt::from_mode(0o755)).unwrap();
+        injector_lab::write_program(&folder.join("ssh"), &script);
     }
 
     /// The options of ssh, besides the destination.

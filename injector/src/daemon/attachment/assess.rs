@@ -60,7 +60,8 @@ impl Interfaces {
             self.homes.iter().map(|(peer, home)| (*peer, self.known[home.at].netns.clone())).collect();
         self.identity = identity;
         // A device that they do not have is gone by now at the latest.
-        self.sightings.update(config, (MonoNs::now(), &self.known), &self.homes, &self.identity);
+        let facts = (&self.read, MonoNs::now(), &self.known[..]);
+        self.sightings.update(config, facts, &self.homes, &self.identity);
         self.hold_back(&mut picture);
         self.eras.renew(picture, at);
     }
@@ -91,9 +92,15 @@ impl Interfaces {
         news
     }
 
-    /// Takes in a device that has appeared in a peer's home, before the next survey does: until its MAC
+    /// Takes in a device that has appeared in a peer's home by an instant, before the next survey does: until its MAC
     /// address names the peer, its frames pass the other ends. Returns whether the device is new.
-    pub(super) fn greet(&mut self, config: &Config, netns: Option<&Netns>, link: &LinkFacts) -> bool {
+    pub(super) fn greet(
+        &mut self,
+        config: &Config,
+        netns: Option<&Netns>,
+        by: MonoNs,
+        link: &LinkFacts,
+    ) -> bool {
         let is_home = |home: &Home| home.is_alone && self.known[home.at].netns.as_ref() == netns;
         let Some(peer) = self.homes.iter().find(|(_, home)| is_home(home)).map(|(peer, _)| *peer) else {
             return false;
@@ -109,7 +116,7 @@ impl Interfaces {
         if is_taken || is_virtual(mac) || self.identity.macs.contains_key(&mac) {
             return false;
         }
-        self.sightings.record_device(mac, peer, shown_device(&link.name, netns));
+        self.sightings.record_device(mac, peer, shown_device(&link.name, netns), (by, by));
         self.identity.macs.insert(mac, peer);
         true
     }

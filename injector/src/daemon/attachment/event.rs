@@ -32,6 +32,9 @@ impl EventSinks {
     }
 }
 
+/// News of a namespace, by name, and an instant by which it came.
+pub type KeptNews = (Option<Netns>, MonoNs, News);
+
 /// An event about interfaces that the daemon's task is notified of.
 #[derive(Debug)]
 pub enum InterfaceEvent {

@@ -6,12 +6,20 @@ use std::net::IpAddr;
 use super::Interfaces;
 use crate::datapath::Kernel;
 use crate::netlink::news::News;
+use injector_core::clock::MonoNs;
 use injector_core::config::Netns;
 use injector_core::identity::Mac;
 
 impl Interfaces {
-    /// Takes in that an address or a MAC address of a peer may be someone else's; whether this changes what names the peer.
-    pub(super) fn give_up(&mut self, kernel: &mut Kernel, netns: Option<&Netns>, news: &News) -> bool {
+    /// Takes in that an address or a MAC address of a peer may be someone else's, by an instant; whether this changes what names
+    /// the peer.
+    pub(super) fn give_up(
+        &mut self,
+        kernel: &mut Kernel,
+        netns: Option<&Netns>,
+        by: MonoNs,
+        news: &News,
+    ) -> bool {
         if let News::Link(link) = news
             && let Some(mac) = link.mac.filter(|mac| self.is_anothers(netns, *mac))
         {
@@ -27,6 +35,11 @@ impl Interfaces {
             _ => None,
         };
         let Some(mac) = mac else { return false };
+        for (peer, home) in &self.homes {
+            if self.known[home.at].netns.as_ref() == netns {
+                self.sightings.record_given_up(mac, *peer, by);
+            }
+        }
         if let Err(error) = kernel.forget_mac(mac) {
             tracing::error!(%error, "the programs may take frames to a MAC address that a peer has given up for the peer's");
         }

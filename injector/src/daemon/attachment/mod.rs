@@ -78,7 +78,9 @@ pub struct Interfaces {
     known: Vec<Namespace>,
     /// and which namespaces these were.
     answered: reading::Answered,
-    /// Whether it found nothing of some peer.
+    /// When it read them,
+    read: strangers::ReadTime,
+    /// and whether it found nothing of some peer.
     is_one_missing: bool,
     /// The homes that it found,
     homes: BTreeMap<PeerId, homes::Home>,
@@ -109,7 +111,7 @@ pub struct Interfaces {
     /// Whether a survey is asked for and has not begun,
     is_due: bool,
     /// what has happened since the one began that is under way,
-    surveying: Option<Vec<(Option<Netns>, News)>>,
+    surveying: Option<Vec<event::KeptNews>>,
     /// and when something did that calls for another one.
     survey_again: Option<MonoNs>,
     /// The namespaces that have yet to say which interfaces they have, and when something happened since they were asked,
@@ -257,6 +259,7 @@ impl Interfaces {
             taken_over: BTreeMap::new(),
             eras: eras::Eras::default(),
             sightings: strangers::Sightings::default(),
+            read: strangers::ReadTime::default(),
             redirected: BTreeSet::new(),
             followed: BTreeMap::new(),
             watched: BTreeMap::new(),
@@ -425,9 +428,10 @@ impl Interfaces {
                         News::Ended(why) => changes.reported.push(unnoticed(netns.as_ref(), why)),
                         _ => {}
                     }
-                    let is_given_up = self.give_up(kernel, netns.as_ref(), &news);
+                    let by = MonoNs::now();
+                    let is_given_up = self.give_up(kernel, netns.as_ref(), by, &news);
                     let is_met =
-                        matches!(&news, News::Link(link) if self.greet(config, netns.as_ref(), link));
+                        matches!(&news, News::Link(link) if self.greet(config, netns.as_ref(), by, link));
                     if is_given_up || is_met {
                         self.bind(kernel, cuts.is_rolling);
                     }
@@ -440,7 +444,7 @@ impl Interfaces {
                     if self.calls_for_survey(config, netns.as_ref(), &news) {
                         self.ask_for_survey(at);
                     }
-                    self.keep_news(netns.as_ref(), &news);
+                    self.keep_news(netns.as_ref(), by, &news);
                 }
             }
             InterfaceEvent::Mounts { at } => {

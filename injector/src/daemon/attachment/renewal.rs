@@ -12,6 +12,7 @@ use crate::datapath::Kernel;
 use crate::discovery::choice;
 use crate::discovery::devices::shown_device;
 use crate::discovery::places::{Found, Place};
+use crate::discovery::strangers::ReadTime;
 use crate::discovery::taps;
 use crate::netlink::news::News;
 use crate::netns::Identity;
@@ -30,6 +31,7 @@ impl Interfaces {
         self.workers.adopt(workers);
         (self.listed, self.known, self.answered, self.homes) = (listed, known, answered, homes);
         self.take_names(read_at, &unanswered);
+        self.read = ReadTime { since: read_at, unanswered: unanswered.keys().cloned().collect() };
         for (netns, silent) in unanswered {
             match silent {
                 Silent::File => self.check_names_later(MonoNs::now()),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::event::KeptNews;
 use super::reading::{self, Before, FactsReading, ReadNamespaces, Surveyed};
 use super::{InterfaceEvent, Interfaces};
 use crate::datapath::Kernel;
@@ -80,27 +81,22 @@ impl Interfaces {
     }
 
     /// Keeps news that come while a survey is under way, which may not have seen what they report.
-    pub(super) fn keep_news(&mut self, netns: Option<&Netns>, news: &News) {
+    pub(super) fn keep_news(&mut self, netns: Option<&Netns>, by: MonoNs, news: &News) {
         if let Some(kept) = &mut self.surveying {
             match kept.len() {
-                0..MOST_NEWS => kept.push((netns.cloned(), news.clone())),
+                0..MOST_NEWS => kept.push((netns.cloned(), by, news.clone())),
                 // After so many, another survey says more than each of them.
-                _ => kept[0] = (netns.cloned(), News::Overrun),
+                _ => kept[0] = (netns.cloned(), by, News::Overrun),
             }
         }
     }
 
     /// Takes in the news that came while the survey was under way that has just been taken in.
-    pub(super) fn take_kept_news(
-        &mut self,
-        config: &Config,
-        kernel: &mut Kernel,
-        kept: Vec<(Option<Netns>, News)>,
-    ) {
-        for (netns, news) in kept {
-            self.give_up(kernel, netns.as_ref(), &news);
+    pub(super) fn take_kept_news(&mut self, config: &Config, kernel: &mut Kernel, kept: Vec<KeptNews>) {
+        for (netns, by, news) in kept {
+            self.give_up(kernel, netns.as_ref(), by, &news);
             if let News::Link(link) = &news {
-                self.greet(config, netns.as_ref(), link);
+                self.greet(config, netns.as_ref(), by, link);
             }
             if self.calls_for_survey(config, netns.as_ref(), &news) {
                 self.ask_for_survey(MonoNs::now());
