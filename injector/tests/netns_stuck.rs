@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use injector_lab::{AttachPoint, SWITCH, needs};
 use rustix::process::Signal;
 use stopped_thread::StoppedThread;
-use support::{Daemon, Lab, until};
+use support::{Daemon, Lab, filters, ours, until};
 use unanswering::{HUNG, NamespaceFile, Unanswering};
 
 /// Whoever looks at such a path waits in the kernel. That is not the thread that everybody else needs.
@@ -104,7 +104,7 @@ fn a_daemon_with_a_path_that_does_not_answer_ends_and_the_next_start_says_why_it
 fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() {
     let lab = Lab::switched(2);
     let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
-    let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
+    let mut daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
     let stopped = StoppedThread::of(&daemon, &n1);
     let asked = Instant::now();
     let view = daemon.cli("partition isolate n1 --name p --for 60s");
@@ -151,17 +151,48 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
 
     let stopped = StoppedThread::of(&daemon, &n1);
     let asked = Instant::now();
+    let (code, log) = terminate_beside(&mut daemon, &stopped);
+    assert_eq!(code, Some(0), "the end of the process takes off everything: {log}");
+    assert!(log.contains("not known to be detached"), "{log}");
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    drop(stopped);
+    assert!(lab.reaches_soon(1, 2), "its programs ended with it");
+}
+
+/// Ends a daemon while a thread of it is stopped: the exit code, and the log.
+fn terminate_beside(daemon: &mut Daemon, stopped: &StoppedThread) -> (Option<i32>, String) {
     let thread = stopped.id();
     // A traced thread is gone only when its tracer was notified.
     // SAFETY: no status is asked for.
     let reported =
         std::thread::spawn(move || unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) });
-    let log = daemon.stop();
+    let status = daemon.terminate();
     assert_eq!(reported.join().unwrap(), thread);
-    assert!(log.contains("not known to be detached"), "{log}");
-    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    (status.code(), daemon.log())
+}
+
+/// Filters of clsact stay when the process ends, and nothing but the namespace's thread can take them off.
+#[test]
+#[needs(root)]
+fn a_stop_that_may_leave_filters_says_so_and_the_next_start_removes_them() {
+    let lab = Lab::switched(2);
+    let n1 = lab.netns("n1");
+    let config = format!("{}interfaces: [{{ name: eth0, netns: {n1}, hook: clsact }}]\n", lab.peers());
+    let mut daemon = Daemon::start(&lab, "d", &config);
+    daemon.cli("partition isolate n1 --name p --for 60s");
+    assert!(!lab.reaches(1, 2));
+    let stopped = StoppedThread::of(&daemon, &n1);
+    let (code, log) = terminate_beside(&mut daemon, &stopped);
+    assert_eq!(code, Some(2), "{log}");
+    let said = format!(
+        "the filters on the clsact qdiscs of eth0 in netns {n1} are not known to be removed: they do nothing"
+    );
+    assert!(log.contains(&said), "{log}");
     drop(stopped);
-    assert!(lab.reaches_soon(1, 2), "its programs ended with it");
+    assert!(lab.reaches_soon(1, 2), "they do nothing");
+    assert_ne!(ours(&filters(&n1, "eth0")), 0);
+    Daemon::start(&lab, "e", &config).stop();
+    assert_eq!(filters(&n1, "eth0"), "");
 }
 
 /// Where interfaces come and go by the dozen, the kernel holds up whoever reads hooks for hundreds of milliseconds.

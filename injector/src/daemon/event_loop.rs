@@ -27,10 +27,10 @@ use injector_core::ledger::Lapsed;
 use injector_core::sample::Sample;
 
 /// All that the daemon's task receives.
-pub(super) struct EventLoop {
+pub(super) struct EventLoop<'a> {
     pub(super) signals: Signals,
     /// The names of panicked tasks that nobody waits for.
-    pub(super) alarms: Alarms,
+    pub(super) alarms: &'a mut Alarms,
     pub(super) commands: CommandReceiver,
     pub(super) sockets_found: mpsc::UnboundedReceiver<Found>,
     pub(super) sockets_sink: sockets::Sink,
@@ -152,11 +152,11 @@ struct Recurring {
     stamped: BTreeSet<u32>,
 }
 
-impl EventLoop {
+impl<'a> EventLoop<'a> {
     /// A loop on these channels, with channels of its own for the threads that it asks.
     pub(super) fn new(
         signals: Signals,
-        alarms: Alarms,
+        alarms: &'a mut Alarms,
         commands: CommandReceiver,
         incoming: Incoming,
         bootstrap: Bootstrap,

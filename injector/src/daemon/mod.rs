@@ -84,7 +84,7 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     let metrics = config.metrics.map(MetricsListener::bind).transpose()?;
     fault::here("start/bound");
     descriptors::raise(config)?;
-    let (alarm, alarms) = Alarm::channel();
+    let (alarm, mut alarms) = Alarm::channel();
     // Before this process gives up rights.
     let ssh_ports = ssh_ports();
     let bootstrap = Bootstrap::prepare(config, alarm)?;
@@ -99,18 +99,25 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
         source: options.source,
         bootstrap,
         incoming,
-        alarms,
+        alarms: &mut alarms,
     };
     let ended = serve(&mut state, life).await;
     // This is done after an error too: filters on a clsact qdisc stay there when the process ends.
     fault::here("stop/detach");
-    state.detach().await;
+    let filters_left = state.detach().await;
     fault::here("stop/end");
-    ended
+    ended?;
+    if !filters_left.is_empty() {
+        return Err(StartError::FiltersLeft { interfaces: partition::shortened(&filters_left) });
+    }
+    match alarms.try_recv() {
+        Ok(what) => Err(StartError::PanickedAtStop { what }),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The parts that a daemon whose programs are attached needs to serve.
-struct Life {
+struct Life<'a> {
     signals: Signals,
     socket: ApiSocket,
     metrics: Option<MetricsListener>,
@@ -118,11 +125,11 @@ struct Life {
     source: Source,
     bootstrap: Bootstrap,
     incoming: Incoming,
-    alarms: Alarms,
+    alarms: &'a mut Alarms,
 }
 
 /// Answers until the daemon is asked to end; everything is healed when it returns, and nobody is answered any more.
-async fn serve(state: &mut State, life: Life) -> Result<(), StartError> {
+async fn serve(state: &mut State, life: Life<'_>) -> Result<(), StartError> {
     let Life { signals, socket, metrics, ready, source, mut bootstrap, incoming, alarms } = life;
     bootstrap.drop_start_rights().await?;
     fault::here("start/settled");

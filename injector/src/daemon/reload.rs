@@ -41,7 +41,7 @@ enum Kept {
     Failed(String),
 }
 
-impl EventLoop {
+impl EventLoop<'_> {
     /// Begins to read the config again.
     pub(super) fn hang_up(&mut self, state: &mut State) {
         match &mut self.reading {

@@ -1,4 +1,4 @@
-//! Why the daemon could not start, or could not continue.
+//! Why the daemon could not start, could not continue, or did not stop cleanly.
 
 use crate::datapath::DatapathError;
 use crate::descriptors::TooFew;
@@ -7,7 +7,7 @@ use crate::rights::RightsError;
 use crate::server::{RefusedListen, SocketError};
 use injector_core::config::ContainerRef;
 
-/// Why the daemon could not start, or could not continue.
+/// Why the daemon could not start, could not continue, or did not stop cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data plane refused.
@@ -38,6 +38,22 @@ pub enum StartError {
     Panicked {
         /// The task or thread, in words.
         what: String,
+    },
+    /// A thread has panicked while the daemon stopped.
+    #[error(
+        "{what} panicked while the daemon stopped, which is a bug (the log has it); everything is healed"
+    )]
+    PanickedAtStop {
+        /// The thread, in words.
+        what: String,
+    },
+    /// Filters may have stayed.
+    #[error(
+        "the filters on the clsact qdiscs of {interfaces} are not known to be removed: they do nothing, and the next start removes them"
+    )]
+    FiltersLeft {
+        /// The interfaces, with their namespaces.
+        interfaces: String,
     },
     /// A thread, a signal handler or the API failed.
     #[error("{what}: {source}")]

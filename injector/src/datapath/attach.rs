@@ -56,6 +56,14 @@ pub struct Wanted {
     pub crowd: InterfaceCount,
 }
 
+/// What comes of detaching.
+pub struct Released {
+    /// The instances, in the given order: `None` for those whose namespace's thread has ended, or is not free.
+    pub instances: Vec<Option<Instance>>,
+    /// The interfaces whose filters may still be on their clsact qdiscs: the end of the process takes off everything else.
+    pub filters_left: Vec<String>,
+}
+
 /// A refused attachment: nothing was changed, and the instance can be tried again.
 pub struct Refused {
     /// The instance; `None` if the namespace's thread ended with it.
@@ -136,27 +144,38 @@ impl Attachment {
         let _ = self.worker.spawn_awaited(move || async move { answer.report(Some(held.release())) });
     }
 
-    /// Detaches some, those of one namespace in their reverse order; the instances, in the given order: `None` for those
-    /// whose namespace's thread has ended, or is not free.
-    pub async fn release(attachments: Vec<Self>) -> Vec<Option<Instance>> {
-        let mut groups: Vec<(Worker, Vec<(usize, HookedInstance)>)> = Vec::new();
+    /// Detaches some, those of one namespace in their reverse order.
+    pub async fn release(attachments: Vec<Self>) -> Released {
+        struct Group {
+            worker: Worker,
+            held: Vec<(usize, HookedInstance)>,
+            with_filters: Vec<String>,
+        }
+        let mut groups: Vec<Group> = Vec::new();
         let mut instances: Vec<Option<Instance>> = attachments.iter().map(|_| None).collect();
         for (at, mut attachment) in attachments.into_iter().enumerate() {
             let Some(held) = attachment.held.take() else { continue };
             let identity = attachment.worker.identity();
-            match groups.iter_mut().find(|(worker, _)| worker.identity() == identity) {
-                Some((_, group)) => group.push((at, held)),
-                None => groups.push((attachment.worker.clone(), vec![(at, held)])),
+            let known = groups.iter().position(|group| group.worker.identity() == identity);
+            let group = known.unwrap_or_else(|| {
+                let worker = attachment.worker.clone();
+                groups.push(Group { worker, held: Vec::new(), with_filters: Vec::new() });
+                groups.len() - 1
+            });
+            groups[group].held.push((at, held));
+            if attachment.hooks.has_filters() {
+                groups[group].with_filters.push(shown(&attachment.interface));
             }
         }
-        let released = groups.into_iter().map(|(worker, group)| async move {
-            let patience = PATIENCE + EACH * u32::try_from(group.len()).unwrap_or(u32::MAX);
+        let released = groups.into_iter().map(|Group { worker, held, with_filters }| async move {
+            let patience = PATIENCE + EACH * u32::try_from(held.len()).unwrap_or(u32::MAX);
             let release = move || async move {
-                let reversed = group.into_iter().rev();
+                let reversed = held.into_iter().rev();
                 reversed.map(|(at, held)| (at, held.release())).collect::<Vec<_>>()
             };
-            worker.run_within(patience, release).await
+            worker.run_within(patience, release).await.map_err(|error| (error, with_filters))
         });
+        let mut filters_left = Vec::new();
         for released in join_all(released).await {
             match released {
                 Ok(released) => {
@@ -164,10 +183,13 @@ impl Attachment {
                         instances[at] = Some(instance);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "interfaces are not known to be detached"),
+                Err((error, with_filters)) => {
+                    tracing::warn!(%error, "interfaces are not known to be detached");
+                    filters_left.extend(with_filters);
+                }
             }
         }
-        instances
+        Released { instances, filters_left }
     }
 }
 

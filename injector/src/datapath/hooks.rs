@@ -59,6 +59,13 @@ impl std::fmt::Display for Hooks {
     }
 }
 
+impl Hooks {
+    /// Whether filters are among them, which stay when the process ends.
+    pub fn has_filters(self) -> bool {
+        matches!(self, Self::Clsact | Self::XdpNative(Tc::Clsact) | Self::XdpGeneric(Tc::Clsact))
+    }
+}
+
 /// How many interfaces of one namespace are attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InterfaceCount {

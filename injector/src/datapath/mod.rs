@@ -24,7 +24,7 @@ mod query;
 mod slot_aging;
 mod strangers;
 
-pub use attach::{Attachment, Refused, Wanted, interface_facts};
+pub use attach::{Attachment, Refused, Released, Wanted, interface_facts};
 pub use cgroup_hooks::{CgroupQuery, Reattached};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,

@@ -367,10 +367,8 @@ impl Fixture {
         if !plan.is_lethal() && !matches!(status.code(), Some(0 | 2)) {
             return Err(format!("an errno ended it with {status}"));
         }
-        // Only what was ended by force may leave filters, which do nothing, and a daemon that says so: the thread that was to
-        // take them off has panicked.
-        let says_so = || process.log().contains("not known to be detached");
-        let allowed = if plan.is_lethal() && (status.code() != Some(0) || says_so()) {
+        // Only what did not end cleanly may leave filters, which do nothing.
+        let allowed = if plan.is_lethal() && status.code() != Some(0) {
             Allowed::InertFilters
         } else {
             Allowed::Others
