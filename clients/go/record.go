@@ -165,6 +165,7 @@ type LinkRecord struct {
 	LeakedPackets   *int64      `json:"leaked_packets"`
 	FirstLeakNs     *int64      `json:"first_leak_ns"`
 	UnnamedPackets  int64       `json:"unnamed_packets"`
+	HooksUnread     bool        `json:"hooks_unread"`
 	LatePackets     *int64      `json:"late_packets"`
 	CrossedBytes    *int64      `json:"crossed_bytes"`
 	CrossedFlows    *int64      `json:"crossed_flows"`

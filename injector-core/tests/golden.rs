@@ -65,6 +65,7 @@ fn link() -> LinkRecord {
         uncovered: vec![uncovered()],
         bypassed: vec![bypassed()],
         unnamed_packets: 2,
+        hooks_unread: true,
         leaked_packets: Some(1),
         first_leak_ns: Some(at(2_000)),
         late_packets: Some(2),

@@ -33,6 +33,7 @@
 //! | `hand-copy PATH ADDRESS` | the same, and it accepts too |
 //! | `hand-connection PATH N` | `ok`; it has handed over a connection |
 //! | `taken PATH` | `listener`, where connections are echoed from then on, or `up N` |
+//! | `patient COMMAND` | what the command answers, with 20 s instead of 0.4 s: for an answer that must come |
 
 #[path = "talker/sockets.rs"]
 mod sockets;
@@ -52,8 +53,12 @@ use anyhow::{Context as _, Result};
 
 /// Whether half-closed connections are answered.
 static ANSWERS_LATE: AtomicBool = AtomicBool::new(false);
-/// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// How long an answer is waited for that must not come.
+const DOUBT: Duration = Duration::from_millis(400);
+/// How long one is waited for that must come: on a busy machine, whoever echoes may be late.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What stands before a command that waits so long.
+const PATIENT: &str = "patient ";
 
 fn main() -> Result<()> {
     let mut talker = Talker::default();
@@ -90,6 +95,8 @@ fn end_this_thread() -> ! {
 
 #[derive(Default)]
 struct Talker {
+    /// How long the command at hand waits.
+    patience: Duration,
     connections: HashMap<u32, TcpStream>,
     next: u32,
     takers: HashMap<String, UnixListener>,
@@ -99,6 +106,9 @@ struct Talker {
 
 impl Talker {
     fn answer(&mut self, line: &str) -> Result<String> {
+        let patient = line.strip_prefix(PATIENT);
+        self.patience = if patient.is_some() { PATIENCE } else { DOUBT };
+        let line = patient.unwrap_or(line);
         let (command, what) = line.split_once(' ').context("a command has one word behind it")?;
         Ok(match command {
             "listen" => {
@@ -115,7 +125,7 @@ impl Talker {
                 ANSWERS_LATE.store(true, Ordering::SeqCst);
                 "ok".to_owned()
             }
-            "ask" => said(ask(what.parse()?, UdpSocket::bind)),
+            "ask" => said(ask(what.parse()?, UdpSocket::bind, self.patience)),
             "listen-lite" => match sockets::lite(what.parse()?) {
                 Ok(socket) => {
                     answer_on(socket);
@@ -124,7 +134,7 @@ impl Talker {
                 Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => "none".to_owned(),
                 Err(error) => return Err(error.into()),
             },
-            "ask-lite" => said(ask(what.parse()?, sockets::lite)),
+            "ask-lite" => said(ask(what.parse()?, sockets::lite, self.patience)),
             "hold" => {
                 self.held.insert(what.to_owned(), UdpSocket::bind(what)?);
                 "ok".to_owned()
@@ -134,11 +144,11 @@ impl Talker {
                 self.held.get(at).context("no socket is held there")?.send_to(b"hello", to)?;
                 "ok".to_owned()
             }
-            "call" => said(call(what.parse()?)),
-            "start" => start(what)?,
+            "call" => said(call(what.parse()?, self.patience)),
+            "start" => start(what, self.patience)?,
             "start-as" => {
                 let (id, to) = what.split_once(' ').context("start-as PID ADDRESS")?;
-                start_as(id.parse()?, to.parse()?)?
+                start_as(id.parse()?, to.parse()?, self.patience)?
             }
             "share" => {
                 accept_on(sockets::listen(what.parse()?, sockets::Kind::Shared)?);
@@ -161,7 +171,7 @@ impl Talker {
                 "ok".to_owned()
             }
             "dial-multipath" => {
-                let dialled = sockets::dial_multipath(what.parse()?, PATIENCE);
+                let dialled = sockets::dial_multipath(what.parse()?, self.patience);
                 self.dialled(dialled)
             }
             "pour" => self.pour(what.parse()?)?,
@@ -204,7 +214,7 @@ impl Talker {
     }
 
     fn dial(&mut self, to: SocketAddr) -> String {
-        self.dialled(TcpStream::connect_timeout(&to, PATIENCE))
+        self.dialled(TcpStream::connect_timeout(&to, self.patience))
     }
 
     fn dialled(&mut self, dialled: std::io::Result<TcpStream>) -> String {
@@ -224,10 +234,10 @@ impl Talker {
         const MUCH: usize = 1 << 20;
         let mut stream = self.connection(number)?;
         let mut sender = stream.try_clone()?;
-        sender.set_write_timeout(Some(PATIENCE))?;
+        sender.set_write_timeout(Some(self.patience))?;
         let sent = thread::spawn(move || sender.write_all(&vec![0; MUCH]));
-        let (mut back, end) = (0, Instant::now() + PATIENCE);
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let (mut back, end) = (0, Instant::now() + self.patience);
+        stream.set_read_timeout(Some(self.patience))?;
         while back < MUCH && Instant::now() < end {
             match stream.read(&mut [0; 1 << 13]) {
                 Ok(length) if length > 0 => back += length,
@@ -266,7 +276,7 @@ impl Talker {
 
     fn say(&self, number: u32) -> Result<std::io::Result<bool>> {
         let mut stream = self.connection(number)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(self.patience))?;
         let mut say = || {
             stream.write_all(b"hello")?;
             stream.read(&mut [0; 64])
@@ -275,18 +285,22 @@ impl Talker {
     }
 }
 
-fn ask(to: SocketAddr, bind: fn(SocketAddr) -> std::io::Result<UdpSocket>) -> std::io::Result<bool> {
+fn ask(
+    to: SocketAddr,
+    bind: fn(SocketAddr) -> std::io::Result<UdpSocket>,
+    patience: Duration,
+) -> std::io::Result<bool> {
     let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = bind(any)?;
     socket.connect(to)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience))?;
     socket.send(b"hello")?;
     socket.recv(&mut [0; 64]).map(|length| length > 0)
 }
 
-fn call(to: SocketAddr) -> std::io::Result<bool> {
+fn call(to: SocketAddr, patience: Duration) -> std::io::Result<bool> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience))?;
     socket.send_to(b"hello", to)?;
     socket.recv(&mut [0; 64]).map(|length| length > 0)
 }
@@ -346,16 +360,17 @@ fn echo(mut stream: TcpStream) {
 }
 
 /// Has another process dial and talk.
-fn start(to: &str) -> Result<String> {
+fn start(to: &str, patience: Duration) -> Result<String> {
+    let word = if patience == PATIENCE { PATIENT } else { "" };
     let mut command = Command::new(std::env::current_exe()?);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut input = child.stdin.take().context("it has an input")?;
-    writeln!(input, "dial {to}")?;
+    writeln!(input, "{word}dial {to}")?;
     let output = std::io::BufReader::new(child.stdout.take().context("it has an output")?);
     let mut lines = output.lines();
     let mut answer = lines.next().context("it answers")??;
     if answer.starts_with("up") {
-        writeln!(input, "say 1")?;
+        writeln!(input, "{word}say 1")?;
         answer = lines.next().context("it answers")??;
     }
     drop(input);
@@ -365,10 +380,10 @@ fn start(to: &str) -> Result<String> {
 }
 
 /// The same in a process whose id is chosen. It is a copy of this one, which must not have started a thread.
-fn start_as(id: libc::pid_t, to: SocketAddr) -> Result<String> {
+fn start_as(id: libc::pid_t, to: SocketAddr, patience: Duration) -> Result<String> {
     let (mut answers, writer) = std::io::pipe()?;
     let forked = sockets::fork_as(id, || {
-        let mut talker = Talker::default();
+        let mut talker = Talker { patience, ..Talker::default() };
         let mut answer = talker.dial(to);
         if answer.starts_with("up") {
             answer = talker.say(1).map_or_else(|error| error.to_string(), said);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a turn may wait in all: with the time between two renewals and a check of SSH connections less
+/// How long a turn may wait in all: with the time between two renewals less
 /// than the lease.
 const WAIT: Duration = Duration::from_millis(750);
 

@@ -9,12 +9,13 @@ mod host_lab;
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use host_lab::HostLab;
 use injector_core::api::PartitionRequest;
 use injector_core::model::{Percent, Traffic};
-use injector_lab::needs;
+use injector_lab::{needs, until};
 
 /// Peers with both addresses of a host number.
 fn peers(lab: &HostLab, peers: &[(&str, u8)]) -> String {
@@ -127,6 +128,17 @@ fn a_peer_that_moves_between_interfaces_of_the_config() {
 #[test]
 #[needs(root)]
 fn commands_are_answered_while_programs_are_verified_for_new_interfaces() {
+    // A busy machine may hold up one answer; a daemon that verifies instead of answering does it each time.
+    let is_answered = (0..3).any(|_| {
+        let (answers, longest, all) = answers_while_attaching();
+        answers >= 3 && longest < all / 3
+    });
+    assert!(is_answered, "an answer took a third of the time or more, each time");
+}
+
+/// Routes lead to eight new interfaces: how many answers of the daemon came until it was attached to all of them, the longest of
+/// them, and how long all that took.
+fn answers_while_attaching() -> (usize, Duration, Duration) {
     let mut lab = HostLab::new();
     lab.routed("n1", "v1", 1);
     let names: Vec<String> = (1..=9).map(|host| format!("n{host}")).collect();
@@ -140,20 +152,32 @@ fn commands_are_answered_while_programs_are_verified_for_new_interfaces() {
     for host in 2..=9 {
         lab.ip("h", &format!("route add {}/32 dev {}", lab.ipv4(host), ends[usize::from(host) - 1]));
     }
-    let (begun, mut answers, mut longest) = (Instant::now(), 0, Duration::ZERO);
-    loop {
-        let asked = Instant::now();
-        let found = lab.chosen(&daemon).len();
-        longest = longest.max(asked.elapsed());
-        answers += 1;
-        if found == ends.len() {
-            break;
+    let (begun, are_attached) = (Instant::now(), AtomicBool::new(false));
+    let is_over = || are_attached.load(Ordering::Relaxed) || begun.elapsed() > host_lab::PATIENCE;
+    // For a status, namespaces are asked, which are busy attaching. For the partitions, none is.
+    let process: &injector_lab::Daemon = &daemon;
+    let ask = || {
+        let (mut answers, mut longest) = (0, Duration::ZERO);
+        while !is_over() {
+            let asked = Instant::now();
+            let (status, view) = process.raw("GET", "/v1/partitions", b"");
+            assert_eq!(status, 200, "{view}");
+            longest = longest.max(asked.elapsed());
+            answers += 1;
         }
-        assert!(begun.elapsed() < host_lab::PATIENCE, "{}", daemon.log());
-    }
-    let all = begun.elapsed();
+        (answers, longest)
+    };
+    let (answers, longest, all) = std::thread::scope(|scope| {
+        let asking = scope.spawn(ask);
+        while !is_over() && lab.chosen(&daemon).len() < ends.len() {}
+        let all = begun.elapsed();
+        are_attached.store(true, Ordering::Relaxed);
+        let (answers, longest) = asking.join().unwrap();
+        (answers, longest, all)
+    });
+    assert_eq!(lab.chosen(&daemon).len(), ends.len(), "{}", daemon.log());
     println!("{answers} answers within {all:?}, none took longer than {longest:?}");
-    assert!(longest < all / 3, "one of {answers} answers took {longest:?} of {all:?}");
+    (answers, longest, all)
 }
 
 /// Loss is rolled once, at each place where the peer is or was while its slot is live.
@@ -184,11 +208,13 @@ fn moves(interfaces: &str, at_first: &[&str]) {
     lab.route("m1", "w1", 1);
     // The host still has it as a neighbour at the old place, but the route leads to the new one.
     lab.wait_chosen(&daemon, &["v1", "v2", "w1"]);
-    // Where nothing is attached again, nothing says when the survey is done.
-    wait_for_survey();
-    // What is live rolls at the new place too.
-    let got = delivered(&lab, "m1", 2100 - 151);
-    assert!(is_once(got), "{got} of {SENT}");
+    // What is live rolls at the new place too, once the survey is done. Where nothing is attached again, nothing says
+    // when that is, and it may be while datagrams are sent.
+    until("what is live rolls at the new place", || {
+        let got = delivered(&lab, "m1", 2100 - 151);
+        assert!(got >= 2100 - 151, "{got} of {SENT}");
+        is_once(got).then_some(())
+    });
     daemon.heal("p");
     daemon.apply("p", &lossy);
     let got = delivered(&lab, "m1", 2100 - 151);

@@ -146,10 +146,13 @@ fn rounds_of_probes_start_one_command_at_a_time() {
     let lab = Lab::switched(2);
     let endpoint =
         "  - { name: e, probe: { exec: { command: [sleep, \"0.2\"] }, interval: 1h, timeout: 5s } }\n";
-    let daemon = Daemon::start(&lab, "d", &config_of(&lab, endpoint));
+    let daemon =
+        Daemon::start(&lab, "d", &format!("{}ready: {{ consecutive: 1 }}\n", config_of(&lab, endpoint)));
     let pid = pid(&daemon);
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(children(pid), 0, "the endpoint's own first probe is over");
+    until("the endpoint's own first probe is over", || {
+        let has_result = !daemon.cli("status")["endpoints"][0]["healthy"].is_null();
+        (has_result && children(pid) == 0).then_some(())
+    });
     let request = "POST /v1/probes HTTP/1.1\r\nHost: i\r\nConnection: close\r\n\r\n";
     let mut readers = Vec::new();
     for turn in 0..60 {
@@ -209,17 +212,13 @@ fn readers_that_do_not_read_cost_no_memory() {
         most = most.max(rss_kib(pid));
     }
     // A polite client is answered meanwhile.
-    let mut slowest = Duration::ZERO;
-    for _ in 0..50 {
-        let asked = Instant::now();
-        let (status, _) = daemon.raw("DELETE", "/v1/partitions", b"");
-        assert_eq!(status, 200);
-        slowest = slowest.max(asked.elapsed());
+    let heals = daemon.heal_over_and_over("p", |heals| {
         most = most.max(rss_kib(pid));
-    }
-    println!("{begin} KiB before, {most} KiB at most; the slowest heal took {slowest:?}");
+        heals.count < 50
+    });
+    println!("{begin} KiB before, {most} KiB at most");
     assert!(most < begin + MEMORY_KIB, "{begin} KiB before, {most} KiB at most");
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    heals.assert_within(Duration::from_secs(1));
     let mut answers = Vec::new();
     for mut stream in held {
         stream.set_read_timeout(Some(support::PATIENCE)).unwrap();

@@ -17,7 +17,7 @@ use host_lab::HostLab;
 use injector_core::api::{Code, CoverageState, NameSource, PartitionRequest, VerdictOptions, WarningCode};
 use injector_core::model::PeerName;
 use injector_lab::{needs, skip, until};
-use live::daemon::{Daemon, isolate, links};
+use live::daemon::{Daemon, isolate, links, warnings};
 use live::foreign::{Foreign, Position};
 use live::lab::{AttachPoint, Lab, SWITCH};
 
@@ -67,7 +67,7 @@ fn of_three_bridge_ports_one_alone_is_hooked() {
         "[{ name: h1 }, { name: h2 }, { name: h3 }]",
     );
     let view = all.apply("p", &isolate("n3", LONG));
-    assert!(view.coverage.as_ref().unwrap().is_empty() && view.warnings.is_empty(), "{view:#?}");
+    assert!(view.coverage.as_ref().unwrap().is_empty() && warnings(&view.warnings).is_empty(), "{view:#?}");
     all.heal("p");
     let record = all.record_now("p");
     for link in &record.links {
@@ -248,11 +248,8 @@ fn one_namespace_under_two_names() {
     assert!(attached.len() == 1 && attached[0].others.is_empty(), "{attached:#?}");
     let view = daemon.apply("p", &links(&[("n1", "n2")], LONG));
     // n2 has no hooked port: what n1 sends to groups is lost for all, and that is all there is to warn of.
-    assert!(
-        view.warnings.iter().all(|warning| warning.code == WarningCode::GroupsLost),
-        "{:?}",
-        view.warnings
-    );
+    let told = warnings(&view.warnings);
+    assert!(told.iter().all(|warning| warning.code == WarningCode::GroupsLost), "{told:?}");
 }
 
 /// What is left out is left out, and who is behind an interface is behind it, whichever name of the namespace the config has.

@@ -16,7 +16,7 @@ use injector_core::api::{
 use injector_core::clock::MonoNs;
 use injector_core::model::{Neighbour, Traffic};
 use injector_lab::{needs, until};
-use live::daemon::{Daemon, isolate, links};
+use live::daemon::{Daemon, isolate, links, warnings};
 use live::foreign::{Foreign, Position};
 use live::kernel::{has_tcx, tc};
 use live::lab::{AttachPoint, Lab};
@@ -128,7 +128,8 @@ fn a_killed_daemon_leaves_nothing_behind() {
     daemon.kill();
     let killed = Instant::now();
     assert_flows(&lab, &KINDS, "n1", "n2");
-    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+    // Far less than what is left of the cut.
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
     for node in ["n1", "n2"] {
         assert_eq!(programs_on(&lab, node), [0; 0], "{node}");
     }
@@ -144,7 +145,8 @@ fn filters_of_a_killed_daemon_let_pass_when_the_lease_is_over() {
     daemon.kill();
     let killed = Instant::now();
     assert_flows(&lab, &[Kind::Udp], "n1", "n2");
-    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+    // Far less than what is left of the cut.
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
 }
 
 #[test]
@@ -212,13 +214,13 @@ fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
     // Its record is still open when the daemon stops.
     daemon.apply("before", &isolate("n2", LONG));
     daemon.heal("before");
-    // Its start lies behind the lapse and before the daemon's return.
-    let start = StartAt::MonoNs(MonoNs::now() + Duration::from_secs(3));
+    // Its start lies behind the lapse and before the daemon's return, also on a machine that is a second late.
+    let start = StartAt::MonoNs(MonoNs::now() + Duration::from_secs(4));
     daemon.apply("later", &PartitionRequest { at: Some(start), ..isolate("n2", LONG) });
     std::thread::sleep(Duration::from_millis(300));
     daemon.signal(Signal::STOP);
     let stopped = MonoNs::now();
-    std::thread::sleep(Duration::from_millis(3_500));
+    std::thread::sleep(Duration::from_millis(4_500));
     daemon.signal(Signal::CONT);
     std::thread::sleep(Duration::from_millis(1_500));
     let packets = stream.stop();
@@ -258,21 +260,20 @@ fn foreign_programs_stay_and_only_one_ahead_bypasses() {
     let config = format!("{peers}interfaces:\n{}", lab.interface("n1", AttachPoint::OwnNic, "auto"));
     let mut daemon = Daemon::start(&config);
     let after = Foreign::attach(&lab, "n1", Position::Last);
-    let others = daemon.status().attachments[0].others.join(" ");
-    for foreign in [&before, &after] {
-        assert!(others.contains(&format!("(id {})", foreign.id)), "{} is not in {others}", foreign.id);
-    }
+    // Where the hooks can't be read in time, `status` shows what was there before.
+    until("status shows both", || {
+        let others = daemon.status().attachments[0].others.join(" ");
+        let is_shown = |foreign: &Foreign| others.contains(&format!("(id {})", foreign.id));
+        (is_shown(&before) && is_shown(&after)).then_some(())
+    });
     // Neighbour entries must stay: the way back is cut, and so would the answers be that keep them.
     let cut = PartitionRequest {
         traffic: Traffic { neighbour: Neighbour::Keep, ..Traffic::default() },
         ..links(&[("n1", "n2"), ("n2", "n1")], LONG)
     };
     let view = daemon.apply("behind", &cut);
-    assert!(
-        view.warnings.iter().all(|warning| warning.code == WarningCode::GroupsLost),
-        "{:?}",
-        view.warnings
-    );
+    let told = warnings(&view.warnings);
+    assert!(told.iter().all(|warning| warning.code == WarningCode::GroupsLost), "{told:?}");
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");
     daemon.heal("behind");
 
@@ -283,8 +284,9 @@ fn foreign_programs_stay_and_only_one_ahead_bypasses() {
     assert_cut(&lab, &[Kind::Udp], "n2", "n1");
     daemon.heal("ahead");
     assert!(daemon.record_now("ahead").warnings.iter().any(|warning| warning.text.contains(&named)));
-    let status = daemon.status();
-    assert!(status.attachments[0].why.contains("runs before us"), "{}", status.attachments[0].why);
+    until("status says so too", || {
+        daemon.status().attachments[0].why.contains("runs before us").then_some(())
+    });
 
     assert!(daemon.terminate().success());
     let mut left = programs_on(&lab, "n1");
@@ -315,7 +317,7 @@ fn on_one_hook(hook: &str) -> (Lab, Daemon, PartitionRequest) {
     let config = lab.config(AttachPoint::OwnNic, "auto");
     let (peers, _) = config.split_once("interfaces:").unwrap();
     let only = lab.interface("n1", AttachPoint::OwnNic, hook);
-    let daemon = Daemon::start(&format!("{peers}interfaces:\n{only}"));
+    let daemon = Daemon::start(&format!("{peers}interfaces:\n{only}ready: {{ observe: 500ms }}\n"));
     assert_flows(&lab, &[Kind::Udp], "n1", "n2");
     let cut = PartitionRequest {
         traffic: Traffic { neighbour: Neighbour::Keep, ..Traffic::default() },
@@ -362,23 +364,54 @@ fn a_link_of_xdp_that_another_detaches_during_a_cut_is_noticed_and_attached_agai
     is_noticed_and_attached_again("xdp", "xdp", 1);
 }
 
+/// When an interface was last attached, by the timeline.
+fn attached_at(daemon: &Daemon) -> Option<MonoNs> {
+    let events = injector_lab::Daemon::cli(daemon).lines("timeline");
+    let mut of_interfaces = events.iter().filter(|event| event["kind"] == "interface");
+    let attached = of_interfaces.rfind(|event| event["what"].as_str().unwrap().starts_with("attached"));
+    attached.map(|event| MonoNs(event["at_ns"].as_u64().unwrap()))
+}
+
 /// Nothing is cut, so that nobody has asked for the hooks since they were detached.
 #[test]
 #[needs(root, tcx)]
 fn a_cut_on_a_detached_hook_is_refused_until_it_is_attached_again() {
     for (hook, kind, count) in [("auto", "tcx", 2), ("xdp", "xdp", 1)] {
         let (lab, daemon, cut) = on_one_hook(hook);
-        assert_eq!(held::detach_all(daemon.id(), kind), count, "the positive control");
-        match daemon.try_apply("p", &cut) {
-            Err(refused) => {
-                assert_eq!(refused.code, Code::NotCovered, "{refused:?}");
-                let remedy = refused.remedy.unwrap();
-                assert!(remedy.contains("try again once `injector status` shows a hook of"), "{remedy}");
-                assert_flows(&lab, &[Kind::Udp], "n1", "n2");
+        let ours = || held::of_process(daemon.id()).iter().filter(|link| link.kind == kind).count();
+        until("it is refused", || {
+            let detached = MonoNs::now();
+            assert_eq!(held::detach_all(daemon.id(), kind), count, "the positive control");
+            let asked = Instant::now();
+            let answer = daemon.try_apply("p", &cut);
+            let waited = asked.elapsed();
+            let view = match answer {
+                Err(refused) => {
+                    assert_eq!(refused.code, Code::NotCovered, "{refused:?}");
+                    let remedy = refused.remedy.unwrap();
+                    assert!(remedy.contains("try again once `injector status` shows a hook of"), "{remedy}");
+                    assert_flows(&lab, &[Kind::Udp], "n1", "n2");
+                    return Some(());
+                }
+                Ok(view) => view,
+            };
+            daemon.heal("p");
+            let cut_at = view.effective.unwrap().end_ns;
+            if attached_at(&daemon).is_some_and(|at| (detached..=cut_at).contains(&at)) {
+                // It was attached again before the cut. Some drivers notify of XDP that comes and goes: with them that
+                // may be so each time. Of TCX there is no news, but a reading for an earlier cut may be late.
+                return (kind == "xdp").then_some(());
             }
-            // Some drivers notify of XDP that comes and goes: then it may be attached again already.
-            Ok(_) => assert!(kind == "xdp" && daemon.log().contains("another process detached"), "{kind}"),
-        }
+            // Where the hooks can't be read in time, a cut is carried out, and proves nothing.
+            assert!(waited >= 60 * MILLISECOND, "the hooks were not waited for: {waited:?}");
+            let record = daemon.record("p");
+            let is_in_force = record.links.iter().any(|link| link.in_force == Some(InForce::Yes));
+            assert!(!is_in_force, "{record:#?}");
+            until("it is attached again", || {
+                (attached_at(&daemon) >= Some(detached) && ours() == count).then_some(())
+            });
+            None
+        });
         let end = Instant::now() + PATIENCE;
         while let Err(refused) = daemon.try_apply("p", &cut) {
             assert!(Instant::now() < end, "{refused:?}");
@@ -413,19 +446,17 @@ fn foreign_filters_stay_and_only_one_ahead_bypasses() {
     let (peers, _) = config.split_once("interfaces:").unwrap();
     let config = format!("{peers}interfaces:\n{}", lab.interface("n1", AttachPoint::OwnNic, "clsact"));
     let mut daemon = Daemon::start(&config);
-    let others = daemon.status().attachments[0].others.join(" ");
-    assert!(others.contains("egress filter"), "{others}");
+    until("status shows the filter", || {
+        daemon.status().attachments[0].others.join(" ").contains("egress filter").then_some(())
+    });
     // Neighbour entries must stay: the way back is cut, and so would the answers be that keep them.
     let cut = PartitionRequest {
         traffic: Traffic { neighbour: Neighbour::Keep, ..Traffic::default() },
         ..links(&[("n1", "n2"), ("n2", "n1")], LONG)
     };
     let view = daemon.apply("behind", &cut);
-    assert!(
-        view.warnings.iter().all(|warning| warning.code == WarningCode::GroupsLost),
-        "{:?}",
-        view.warnings
-    );
+    let told = warnings(&view.warnings);
+    assert!(told.iter().all(|warning| warning.code == WarningCode::GroupsLost), "{told:?}");
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");
     daemon.heal("behind");
 

@@ -11,8 +11,8 @@ mod terminal;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use injector_lab::{Lab, SWITCH, needs};
-use live::daemon::Daemon;
+use injector_lab::{Lab, SWITCH, needs, until};
+use live::daemon::{Daemon, warnings};
 use live::traffic::{Server, ServerMode};
 use serde_json::Value;
 use terminal::Terminal;
@@ -51,6 +51,15 @@ fn doctor(lab: &Lab, config: &str) -> (Option<i32>, String) {
         assert!(line.contains("; "), "no remedy: {line}");
     }
     (code, said)
+}
+
+/// The same where every endpoint must answer. On a busy machine, one may take longer than the doctor waits.
+fn doctor_of_answering(lab: &Lab, config: &str) -> (Option<i32>, String) {
+    until("every endpoint answers", || Some(doctor(lab, config)).filter(|(_, said)| all_answer(said)))
+}
+
+fn all_answer(said: &str) -> bool {
+    !said.lines().any(|line| line.starts_with("PREVENTS  endpoint "))
 }
 
 /// Every object of an answer that is something wrong, and has no remedy.
@@ -99,7 +108,7 @@ fn doctor_names_what_would_be_attached_and_from_where_endpoints_answer() {
     let servers = servers(&lab);
     let client = lab.netns("client");
     let fine = endpoint(&lab, PORT, &format!(", netns: {client}"));
-    let (code, said) = doctor(&lab, &fine);
+    let (code, said) = doctor_of_answering(&lab, &fine);
     assert_eq!(code, Some(0), "{said}");
     let (_, found) = findings(&lab, &fine);
     let targets = found["network"]["targets"].as_array().unwrap();
@@ -115,7 +124,10 @@ fn doctor_names_what_would_be_attached_and_from_where_endpoints_answer() {
     let last = said.lines().last().unwrap();
     let next = format!("next: sudo injector start --config {}", lab.folder().join("doctor.yaml").display());
     assert!(last.starts_with("summary   nothing prevents") && last.ends_with(&next), "{said}");
-    let named = text(&injector(&["doctor"], &lab.folder().join("doctor.yaml")).stdout);
+    let named = until("every endpoint answers", || {
+        let said = text(&injector(&["doctor"], &lab.folder().join("doctor.yaml")).stdout);
+        all_answer(&said).then_some(said)
+    });
     // Daemons of others come and go meanwhile, and are notes.
     let same = named.lines().last().unwrap();
     assert!(
@@ -153,7 +165,8 @@ fn doctor_names_what_would_be_attached_and_from_where_endpoints_answer() {
 fn doctor_notes_endpoints_that_are_asked_inside_a_peer() {
     let lab = lab();
     let _servers = servers(&lab);
-    let (code, said) = doctor(&lab, &endpoint(&lab, PORT, &format!(", netns: {}", lab.netns("n1"))));
+    let (code, said) =
+        doctor_of_answering(&lab, &endpoint(&lab, PORT, &format!(", netns: {}", lab.netns("n1"))));
     assert_eq!(code, Some(0), "{said}");
     let own = "note      endpoint ingress@n1: it is asked from n1's own network namespace, where n1 still answers itself";
     let other =
@@ -301,14 +314,14 @@ fn what_init_writes_is_checked_started_cuts_and_is_stopped() {
 
     let checked = injector(&["check", "--config"], &path);
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
-    let (code, said) = doctor(&lab, &written);
+    let (code, said) = doctor_of_answering(&lab, &written);
     assert_eq!(code, Some(0), "{said}");
     let mut daemon = Daemon::start(&written);
     daemon.wait_healthy();
     daemon.cli(&["partition", "isolate", "n1", "--name", "p", "--for", "60s"]);
     let cut = daemon.partition("p");
     assert_eq!(cut.links.unwrap().len(), 4);
-    assert_eq!(cut.warnings, [], "every link is covered");
+    assert!(warnings(&cut.warnings).is_empty(), "every link is covered: {:#?}", cut.warnings);
 
     let stopped = daemon.cli(&["stop"]);
     assert_eq!(stopped.status.code(), Some(0), "{}", text(&stopped.stderr));

@@ -280,7 +280,7 @@ fn live_through(method: Method) -> Seen {
 }
 
 #[test]
-#[needs(root, example = "talker")]
+#[needs(root, quiet, minutes = 1, example = "talker")]
 fn a_cut_looks_like_a_cut_cable_to_its_sender() {
     let methods = [Method::PortOff, Method::OwnNic, Method::BridgePort, Method::Loopback];
     let seen = std::thread::scope(|scope| {

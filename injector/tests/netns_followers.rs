@@ -87,13 +87,14 @@ fn a_daemon_that_follows_something_no_more_heals_and_ends() {
         lab.ip("n1", "address delete 10.99.99.1/32 dev eth0");
     };
     let nothing = |_: &Lab, _: &Daemon| {};
-    assert_ends("lease/look", 20, nothing);
-    assert_ends("probe/turn", 100, nothing);
+    // Enough passes that even a daemon that takes seconds to start and to cut reaches them only after the cut was tested.
+    assert_ends("lease/look", 25, nothing);
+    assert_ends("probe/turn", 150, nothing);
     assert_ends("slot-aging/wait", 1, frees_slot);
     assert_ends("api/accept", 20, connects);
     assert_ends("follow/news", 300, changes_link);
     assert_ends("mounts/news", 5, mounts);
-    assert_ends("survey/compute", 5, adds_address);
+    assert_ends("survey/compute", 8, adds_address);
 }
 
 #[test]
@@ -103,7 +104,13 @@ fn a_namespace_that_can_not_be_followed_yet_is_followed_later() {
     let n1 = lab.netns("n1");
     let config = format!("{}interfaces: [{{ name: eth0, netns: {n1} }}]\n", lab.peers());
     // Which subscription is the one to the interfaces depends on what else is followed.
-    let injected = |pass: u32| injected_at(&format!("follow/subscribe#{pass}=ENOMEM"), &lab, &config);
+    let injected = |pass: u32| {
+        let daemon = injected_at(&format!("follow/subscribe#{pass}=ENOMEM"), &lab, &config);
+        until("the log says what is not followed", || {
+            daemon.log().contains("changes are not noticed").then_some(())
+        });
+        daemon
+    };
     let daemon = (1..10).map(injected).find(|daemon| daemon.log().contains("topic=Links")).unwrap();
     let before = daemon.attachment(&n1, "eth0")["hook"].clone();
     assert!(before.is_string(), "{before}");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use injector_core::api::{PartitionState, Status};
 use injector_lab::{attempt, needs, skip};
-use live::daemon::{Daemon, isolate};
+use live::daemon::{Daemon, attached, isolate};
 use live::kernel::has_tcx;
 use live::lab::{AttachPoint, Lab};
 use live::traffic::{Kind, assert_cut, assert_flows};
@@ -25,7 +25,7 @@ fn unchanged(status: &Status) -> impl PartialEq + std::fmt::Debug + use<> {
         .iter()
         .map(|partition| (partition.name.clone(), partition.generation, partition.state))
         .collect();
-    (status.attachments.clone(), status.peers.clone(), partitions, status.pid)
+    (attached(status), status.peers.clone(), partitions, status.pid)
 }
 
 #[test]

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use injector_core::api::{Outcome, Phases, ProbeView};
 use injector_core::clock::MonoNs;
-use injector_lab::needs;
-use injector_lab::skip;
+use injector_lab::{needs, skip, until};
 use live::daemon::{Daemon, isolate};
 use live::lab::{AttachPoint, Lab, addresses};
 use live::traffic::{PATIENCE, Server, ServerMode, Stream};
@@ -81,18 +80,27 @@ fn heal_to_ready_is_right_against_planted_delays() {
     let wanted = wanted();
     let mut measured: Vec<Trial> = Vec::new();
     let counted = |measured: &[Trial]| measured.iter().filter(|trial| !trial.starved).count();
+    let mut cuts = 0;
     for trial in 0..CHANCES * wanted {
         let counts = counted(&measured);
         // Where a first round was starved to the last record, more rounds would be too.
         if counts >= wanted as usize || (trial >= wanted && counts == 0) {
             break;
         }
-        daemon.wait_healthy();
-        let name = format!("p{trial}");
         let delay = planted(trial);
-        let ends_at = daemon.apply(&name, &isolate("n1", ms(300))).ends_at_ns.unwrap();
+        let (name, ends_at) = until("the delay is planted before the heal", || {
+            daemon.wait_healthy();
+            cuts += 1;
+            let name = format!("p{cuts}");
+            let ends_at = daemon.apply(&name, &isolate("n1", ms(300))).ends_at_ns.unwrap();
+            server.set(ServerMode::FineFrom(ends_at + delay));
+            if MonoNs::now() < ends_at {
+                return Some((name, ends_at));
+            }
+            daemon.record(&name);
+            None
+        });
         let fine_from = ends_at + delay;
-        server.set(ServerMode::FineFrom(fine_from));
         let record = daemon.record(&name);
         assert_eq!(record.outcome, Some(Outcome::Recovered), "{record:#?}");
         assert!(record.proved, "{record:#?}");
@@ -223,8 +231,9 @@ fn assert_between(phase: Option<u64>, from: Between, to: Between, phases: &Phase
     assert!((least..=most).contains(&phase), "{phase} is not in {least}..={most}: {phases:?}");
 }
 
-/// One recovery with delays: its phases from silence to relapse, each checked against the pair's own clock.
-fn recover(lab: &Lab, server: &Server, daemon: &Daemon, name: &str, delays: Delays) -> [Duration; 4] {
+/// One recovery with delays: its phases from silence to relapse, each checked against the pair's own clock. `None` if
+/// the machine was too busy to plant the delays in time.
+fn recover(lab: &Lab, server: &Server, daemon: &Daemon, name: &str, delays: Delays) -> Option<[Duration; 4]> {
     daemon.wait_healthy();
     let pair = Pair::new(lab);
     let ends_at = daemon.apply(name, &isolate("n1", ms(300))).ends_at_ns.unwrap();
@@ -232,15 +241,28 @@ fn recover(lab: &Lab, server: &Server, daemon: &Daemon, name: &str, delays: Dela
     for _ in 0..3 {
         pair.knock(b"dropped");
     }
+    if MonoNs::now() >= ends_at {
+        println!("{name}: the heal was there before what it was to find");
+        server.set(ServerMode::Fine);
+        daemon.record(name);
+        return None;
+    }
     let healed = Between { begin: ends_at, end: ends_at };
-    sleep_until(ends_at + ms(50) + delays.silence);
+    let knock_at = ends_at + ms(50) + delays.silence;
+    sleep_until(knock_at);
     let (knock, ()) = Between::around(|| pair.knock(b""));
-    sleep_until(knock.end + delays.reconnect);
+    let connect_at = knock.end + delays.reconnect;
+    sleep_until(connect_at);
     let (connect, mut streams) = pair.connect(lab);
-    sleep_until(connect.end + delays.resync);
+    let payload_at = connect.end + delays.resync;
+    sleep_until(payload_at);
     let (payload, ()) = Between::around(|| exchange(&mut streams));
     let fine_from = payload.end + delays.response;
     server.set(ServerMode::FineFrom(fine_from));
+    let set = MonoNs::now();
+    let late =
+        [(knock_at, knock.end), (connect_at, connect.end), (payload_at, payload.end), (fine_from, set)]
+            .map(|(planned, done)| done.saturating_since(planned));
 
     let record = daemon.record(name);
     assert_eq!(record.outcome, Some(Outcome::Recovered), "{record:#?}");
@@ -253,16 +275,25 @@ fn recover(lab: &Lab, server: &Server, daemon: &Daemon, name: &str, delays: Dela
     assert!(record.links.iter().all(|link| link.first_data_ns.unwrap() >= payload.begin), "{record:#?}");
     assert_between(phases.return_ns, connect, Between { begin: first_ok, end: first_ok }, phases);
     let parts = [phases.silence_ns, phases.reconnect_ns, phases.return_ns, phases.relapse_ns];
-    println!("{name}: {parts:?}, starved: {}", record.starved);
+    println!("{name}: {parts:?}, starved: {}, the delays were late by {late:?}", record.starved);
     assert_eq!(parts.into_iter().sum::<Option<u64>>(), record.heal_to_settled_ns, "{phases:?}");
-    parts.map(|part| Duration::from_nanos(part.unwrap()))
+    // A phase is compared with another one, which may be as late.
+    let is_in_time = late.into_iter().all(|late| late <= NOISE / 2);
+    is_in_time.then(|| parts.map(|part| Duration::from_nanos(part.unwrap())))
 }
 
 #[test]
 #[needs(root, alone)]
 fn a_planted_delay_is_in_its_phase_alone() {
     let (lab, server, daemon) = served();
-    let plain = recover(&lab, &server, &daemon, "plain", Delays::default());
+    let recovered = |name: &str, delays: Delays| {
+        let mut number = 0;
+        until("the delays are planted in time", || {
+            number += 1;
+            recover(&lab, &server, &daemon, &format!("{name}-{number}"), delays)
+        })
+    };
+    let plain = recovered("plain", Delays::default());
     let variants = [
         ("silence", Delays { silence: DELAY, ..Delays::default() }),
         ("reconnect", Delays { reconnect: DELAY, ..Delays::default() }),
@@ -270,7 +301,7 @@ fn a_planted_delay_is_in_its_phase_alone() {
         ("return-server", Delays { response: DELAY, ..Delays::default() }),
     ];
     for (at, (name, delays)) in variants.into_iter().enumerate() {
-        let with = recover(&lab, &server, &daemon, name, delays);
+        let with = recovered(name, delays);
         for (phase, (with, plain)) in with.into_iter().zip(plain).enumerate() {
             // Payload and response are both part of the return.
             let expected = if phase == at.min(2) { plain + DELAY } else { plain };

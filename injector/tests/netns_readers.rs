@@ -225,7 +225,7 @@ fn one_members_flood_of_commands_leaves_others_their_turns() {
     let socket = daemon.socket();
     let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     let undisturbed = p99(polite(socket, Duration::from_secs(1)));
-    let mut times = Vec::new();
+    let mut rounds = Vec::new();
     std::thread::scope(|scope| {
         for client in 0..30 {
             let (stop, done) = (&stop, &done);
@@ -239,13 +239,18 @@ fn one_members_flood_of_commands_leaves_others_their_turns() {
             });
         }
         std::thread::sleep(Duration::from_millis(300));
-        times = polite(socket, Duration::from_secs(2));
+        // The 99th percentile of so few is the slowest of them, and a busy machine may hold up any single one.
+        rounds.extend((0..3).map(|_| polite(socket, Duration::from_secs(2))));
         stop.store(true, Ordering::Relaxed);
     });
-    let (count, disturbed) = (times.len(), p99(times));
+    let counts: Vec<usize> = rounds.iter().map(Vec::len).collect();
+    let times: Vec<Duration> = rounds.into_iter().map(p99).collect();
     let done = done.into_inner();
-    println!("{done} commands of one member; {count} polite ones, p99 {disturbed:?}, before {undisturbed:?}");
-    assert!(count > 10, "{count}");
+    println!("{done} commands of one member; {counts:?} polite ones, p99 {times:?}, before {undisturbed:?}");
+    assert!(counts.iter().all(|count| *count > 10), "{counts:?}");
+    let mut sorted = times.clone();
+    sorted.sort_unstable();
+    let disturbed = sorted[1];
     // A machine that is busy with other work is slow without the flood, too.
     let most = Duration::from_millis(100).max(undisturbed * 8);
     assert!(disturbed < most, "{disturbed:?}, before {undisturbed:?}");

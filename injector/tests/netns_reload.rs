@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use injector_common::record::Lease;
 use injector_core::api::{Code, ConfigOutcome, Event, EventKind, Outcome};
-use injector_lab::needs;
-use live::daemon::{Daemon, isolate};
+use injector_lab::{needs, until};
+use live::daemon::{Daemon, attached, isolate};
 use live::lab::{AttachPoint, CLIENT, Lab};
 use live::traffic::{Kind, Server, ServerMode, assert_cut, assert_flows, reaches};
 use rustix::process::{Pid, Signal, kill_process};
@@ -83,8 +83,14 @@ fn refuses(daemon: &Daemon, config: &str, says: &[&str]) {
     let (outcome, number, what) = reload(daemon, config);
     assert_eq!((outcome, number), (ConfigOutcome::Refused, 1), "{what}");
     for says in says {
-        assert!(what.contains(says) && daemon.log().contains(says), "{says:?} is not in {what}");
+        assert!(what.contains(says), "{says:?} is not in {what}");
+        wait_logged(daemon, says);
     }
+}
+
+/// Waits until the log says something: the daemon writes it beside everything else.
+fn wait_logged(daemon: &Daemon, says: &str) {
+    until(&format!("the log says {says:?}"), || daemon.log().contains(says).then_some(()));
 }
 
 /// Positive control → cut → heal.
@@ -160,7 +166,7 @@ fn what_is_wrong_or_in_the_way_changes_nothing() {
     let other = config(&lab, &[2, 3], "auto");
     let daemon = Daemon::start(&good);
     daemon.wait_healthy();
-    let attachments = daemon.status().attachments;
+    let before = attached(&daemon.status());
     assert_eq!(daemon.status().refused_config, None);
 
     refuses(&daemon, &other.replace("10.99.0.3", "10.99.0.333"), &["lab.yaml:5:", "10.99.0.333", "n3"]);
@@ -213,8 +219,9 @@ fn what_is_wrong_or_in_the_way_changes_nothing() {
     let missing = other.replace("name: eth0", "name: eth7");
     let (outcome, number, what) = reload(&daemon, &missing);
     assert_eq!((outcome, number), (ConfigOutcome::Failed, 1), "{what}");
-    assert!(what.contains("eth7") && daemon.log().contains("the one before is in force again"), "{what}");
-    assert_eq!(daemon.status().attachments, attachments);
+    assert!(what.contains("eth7"), "{what}");
+    wait_logged(&daemon, "the one before is in force again");
+    assert_eq!(attached(&daemon.status()), before);
     let refused = daemon.status().refused_config.expect("the reload failed");
     assert!(refused.outcome == ConfigOutcome::Failed && refused.what.contains("eth7"), "{refused:?}");
     daemon.wait_healthy();
@@ -234,17 +241,17 @@ fn every_hook_makes_room_for_the_next_config_and_comes_back() {
         let lab = Lab::new(2);
         let first = config(&lab, &[1, 2], hook);
         let daemon = Daemon::start(&first);
-        let before = daemon.status().attachments;
-        assert!(before[0].hook.as_deref().is_some_and(|found| found.starts_with(hook)), "{before:?}");
+        let before = attached(&daemon.status());
+        assert!(before[0].2.as_deref().is_some_and(|found| found.starts_with(hook)), "{before:?}");
         let (outcome, _, what) = reload(&daemon, &format!("{first}max_for: 3m\n"));
         assert_eq!(outcome, ConfigOutcome::InForce, "{what}");
-        assert_eq!(daemon.status().attachments, before);
+        assert_eq!(attached(&daemon.status()), before);
         cuts_and_heals(&lab, &daemon, "p", "n1", "n2");
         let n2 = lab.netns("n2");
         let missing = first.replace(&format!("netns: {n2}"), &format!("netns: {n2}x"));
         let (outcome, _, what) = reload(&daemon, &missing);
         assert_eq!(outcome, ConfigOutcome::Failed, "{what}");
-        assert_eq!(daemon.status().attachments, before);
+        assert_eq!(attached(&daemon.status()), before);
         cuts_and_heals(&lab, &daemon, "q", "n1", "n2");
     }
 }
@@ -287,7 +294,8 @@ fn a_probe_that_waits_for_an_answer_gets_one() {
     server.set(ServerMode::Hanging);
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| daemon.raw("POST", "/v1/probes", b"{}"));
-        std::thread::sleep(Duration::from_millis(300));
+        // The request is taken by then, and its probe waits.
+        std::thread::sleep(Duration::from_secs(2));
         assert_eq!(reload(&daemon, &bare).0, ConfigOutcome::InForce);
         let (status, answers) = asked.join().unwrap();
         assert_eq!((status, answers[0]["name"].as_str()), (200, Some("e@n1")), "{answers}");
@@ -338,21 +346,20 @@ fn eight_reloads_leave_nothing_behind() {
     let daemon = Daemon::start(&first);
     daemon.wait_healthy();
     let pid = daemon.status().pid;
-    let steady = |what: &str, wanted: Option<&Resources>| {
+    let steady = |what: &str, is_wanted: &dyn Fn(&Resources) -> bool| {
         let end = Instant::now() + PATIENCE;
         loop {
             // Connections, probes and threads that end take a moment.
             let found = resources(pid);
             std::thread::sleep(Duration::from_millis(200));
-            if found == resources(pid) && wanted.is_none_or(|wanted| *wanted == found) {
+            if found == resources(pid) && is_wanted(&found) {
                 return found;
             }
-            assert!(Instant::now() < end, "{what}: {found:?}, not {wanted:?}");
+            assert!(Instant::now() < end, "{what}: {found:?}");
         }
     };
-    let before = steady("at the start", None);
     // Two of the threads follow rules of NAT, in the daemon's own namespace and in the switch's; one sends probes.
-    assert_eq!((before.maps, before.threads.len()), (1, 10), "{before:?}");
+    let before = steady("at the start", &|found| (found.maps, found.threads.len()) == (1, 10));
     for turn in 0..8 {
         let (outcome, _, what) = reload(&daemon, if turn % 2 == 0 { &second } else { &first });
         assert_eq!(outcome, ConfigOutcome::InForce, "{what}");
@@ -361,7 +368,7 @@ fn eight_reloads_leave_nothing_behind() {
     let missing = first.replace("name: eth0", "name: eth7");
     assert_eq!(reload(&daemon, &missing).0, ConfigOutcome::Failed);
     daemon.wait_healthy();
-    steady("after the reloads", Some(&before));
+    steady(&format!("after the reloads, not {before:?}"), &|found| *found == before);
 }
 
 #[test]

@@ -253,7 +253,7 @@ fn a_role_without_a_clear_answer_cuts_nothing_and_holds_up_nobody() {
             format!("[sh, -c, \"(while sleep 0.05; do date +%s%N > {}; done) & wait\"]", alive.display()),
         ),
     ];
-    let roles = roles.map(|(name, exec)| format!("  {name}: {{ exec: {exec}, timeout: 1s }}\n")).concat();
+    let roles = roles.map(|(name, exec)| format!("  {name}: {{ exec: {exec}, timeout: 5s }}\n")).concat();
     let daemon = Daemon::start(&config(&lab, &roles));
     for (role, expected) in [
         ("fails", "exit code 3"),
@@ -291,18 +291,19 @@ fn a_role_without_a_clear_answer_cuts_nothing_and_holds_up_nobody() {
             daemon.raw("PUT", "/v1/partitions/h", br#"{"shape": {"isolate": ["@hangs"]}, "for": "5s"}"#)
         });
         std::thread::sleep(Duration::from_millis(200));
-        // Others are answered meanwhile, and may cut.
+        // Others are answered meanwhile, and may cut, for which hooks may have to be waited for.
         let other = Instant::now();
         let view = daemon.apply("q", &asked("isolate n3"));
         assert_eq!(view.resolved.to_string(), "isolate n3");
         daemon.heal("q");
         daemon.status();
-        assert!(other.elapsed() < Duration::from_millis(700), "{:?}", other.elapsed());
+        assert!(other.elapsed() < Duration::from_millis(2500), "{:?}", other.elapsed());
+        assert!(!hanging.is_finished(), "{:?} after it was asked for", begun.elapsed());
         let (status, answer) = hanging.join().unwrap();
         assert_eq!((status, answer["code"].as_str()), (503, Some("role-unresolved")), "{answer}");
-        assert!(answer["detail"].as_str().unwrap().contains("timeout after 1s"), "{answer}");
+        assert!(answer["detail"].as_str().unwrap().contains("timeout after 5s"), "{answer}");
     });
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
     // Nothing that the command started is left.
     let last = |path: &PathBuf| fs::read_to_string(path).unwrap();
     std::thread::sleep(Duration::from_millis(300));

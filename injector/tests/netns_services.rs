@@ -245,7 +245,8 @@ fn redis_is_asked_by_its_own_protocol() {
     let loading = until("Redis is loading", || {
         let answers = answers(&daemon);
         let failure = failure(&answers, "redis").to_owned();
-        (!failure.starts_with("connect") && !failure.is_empty()).then_some(failure)
+        // It may also be too slow for the probe.
+        failure.starts_with("answer").then_some(failure)
     });
     assert!(loading.starts_with("answer \"-LOADING Redis is loading"), "{loading}");
     assert!(loading.ends_with("expected \"+PONG\""), "{loading}");

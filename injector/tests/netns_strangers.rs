@@ -6,6 +6,9 @@ mod host_lab;
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
+#[path = "support/stopped_thread.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod stopped_thread;
 
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -14,7 +17,7 @@ use host_lab::HostLab;
 use injector_core::api::{InForce, LinkRecord, RecoveryRecord, WarningCode};
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
-use rustix::process::Signal;
+use stopped_thread::StoppedThread;
 
 const LONG: Duration = Duration::from_mins(9);
 
@@ -72,17 +75,17 @@ fn what_a_new_interface_sends_before_it_is_known_speaks_against_the_cut() {
     assert_eq!(lab.delivered(("n1", n1), ("n2", n2), 3, 3), 3);
     daemon.apply("p", &isolate("n1", LONG));
     assert_eq!(lab.delivered(("n1", n1), ("n2", n2), 3, 0), 0);
-    // For less than its lease, the daemon gets no events.
-    daemon.signal(Signal::STOP);
+    // The daemon gets no news of the interface. It works otherwise, so that its lease does not end.
+    let stopped = StoppedThread::of(daemon.id(), &lab.netns("n1"));
     plug(&lab);
     let passed = {
         let receiver = lab.within("n2", || UdpSocket::bind((n2, 0)).unwrap());
-        receiver.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
+        receiver.set_read_timeout(Some(host_lab::PATIENCE)).unwrap();
         let sender = lab.within("n1", || UdpSocket::bind((lab.ipv4(9), 0)).unwrap());
         sender.send_to(b"x", receiver.local_addr().unwrap()).unwrap();
         receiver.recv(&mut [0; 8]).is_ok()
     };
-    daemon.signal(Signal::CONT);
+    drop(stopped);
     assert!(passed, "nothing names the new interface yet");
     wait_known(&lab, &daemon);
     // From now on it is n1's.

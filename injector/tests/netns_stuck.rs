@@ -24,6 +24,11 @@ use stopped_thread::StoppedThread;
 use support::{Daemon, Lab, filters, ours, until};
 use unanswering::{HUNG, NamespaceFile, Unanswering};
 
+/// A turn of the daemon's task waits for others for 750 ms at most.
+const BOUND: Duration = Duration::from_millis(1200);
+/// What a heal takes that waits for nobody.
+const AT_ONCE: Duration = Duration::from_millis(200);
+
 /// Whoever looks at such a path waits in the kernel. That is not the thread that everybody else needs.
 #[test]
 #[needs(root)]
@@ -50,13 +55,7 @@ fn a_path_on_a_file_system_that_does_not_answer_holds_up_no_other_namespace() {
     lab.add("n3");
     lab.join("n3");
     daemon.wait_hook(&n3, "eth0", Some("tcx"));
-    let mut slowest = Duration::ZERO;
-    for _ in 0..300 {
-        slowest = slowest.max(daemon.heal_by_hand("kept"));
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    println!("the slowest of 300 heals took {slowest:?}");
-    assert!(slowest < Duration::from_millis(1200), "{slowest:?}");
+    daemon.heal_over_and_over("kept", |heals| heals.count < 300).assert_within(BOUND);
     // What is attached there is attached, whatever its name leads to.
     assert_eq!(daemon.attachment(&path, "eth0")["hook"], "tcx");
     daemon.cli("partition isolate n1 --name p --for 60s --allow-uncovered");
@@ -105,12 +104,16 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     let lab = Lab::switched(2);
     let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
     let mut daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
-    let stopped = StoppedThread::of(&daemon, &n1);
+    let stopped = StoppedThread::of(daemon.id(), &n1);
+    // A younger reading of its hooks would be no reason for a warning.
+    std::thread::sleep(Duration::from_millis(300));
     let asked = Instant::now();
     let view = daemon.cli("partition isolate n1 --name p --for 60s");
     let first = asked.elapsed();
-    let warning = view["warnings"][0]["text"].as_str().unwrap();
-    assert!(warning.contains("does not answer") && warning.contains("would bypass it"), "{view}");
+    let warning = view["warnings"][0]["text"].as_str().unwrap_or_else(|| panic!("no warning: {view}"));
+    // How long the cut has waited for it depends on the age of the last reading.
+    let is_told = ["does not answer", "has not answered in time"].iter().any(|why| warning.contains(why));
+    assert!(is_told && warning.contains("would bypass it"), "{view}");
     assert!(!lab.reaches(1, 2), "the programs need no thread");
 
     // Once it has let down a cut, nobody waits for it.
@@ -149,7 +152,7 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     daemon.cli("heal q");
     assert!(lab.reaches_soon(1, 2));
 
-    let stopped = StoppedThread::of(&daemon, &n1);
+    let stopped = StoppedThread::of(daemon.id(), &n1);
     let asked = Instant::now();
     let (code, log) = terminate_beside(&mut daemon, &stopped);
     assert_eq!(code, Some(0), "the end of the process takes off everything: {log}");
@@ -181,7 +184,7 @@ fn a_stop_that_may_leave_filters_says_so_and_the_next_start_removes_them() {
     let mut daemon = Daemon::start(&lab, "d", &config);
     daemon.cli("partition isolate n1 --name p --for 60s");
     assert!(!lab.reaches(1, 2));
-    let stopped = StoppedThread::of(&daemon, &n1);
+    let stopped = StoppedThread::of(daemon.id(), &n1);
     let (code, log) = terminate_beside(&mut daemon, &stopped);
     assert_eq!(code, Some(2), "{log}");
     let said = format!(
@@ -208,7 +211,7 @@ fn a_cut_waits_for_its_hooks_beside_heals_and_not_for_ever() {
     daemon.cli("heal other");
     // Its hooks are in order; only nobody reads them.
     let (stopped, view) = until("a cut is answered soon, and says how old the last reading is", || {
-        let stopped = StoppedThread::of(&daemon, &n1);
+        let stopped = StoppedThread::of(daemon.id(), &n1);
         // A younger reading would be no reason for a warning.
         std::thread::sleep(Duration::from_millis(300));
         let mut slowest_heal = Duration::ZERO;
@@ -258,7 +261,7 @@ fn peers_whose_namespaces_do_not_answer_are_taken_to_be_where_they_were() {
         lab.peers()
     );
     let daemon = Daemon::start(&lab, "d", &config);
-    let stopped = [StoppedThread::of(&daemon, &n1), StoppedThread::of(&daemon, &n2)];
+    let stopped = [StoppedThread::of(daemon.id(), &n1), StoppedThread::of(daemon.id(), &n2)];
     // The answer is also used to find where peers live.
     support::ip(&format!("-n {switch} link add other type veth peer name another"));
     // A survey that took a second is not repeated for four.
@@ -292,20 +295,17 @@ fn a_heal_does_not_wait_for_the_active_check() {
     let n1 = lab.netns("n1");
     let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
     daemon.cli("partition isolate n1 --name p --for 60s --verify active");
-    let stopped = StoppedThread::of(&daemon, &n1);
+    let stopped = StoppedThread::of(daemon.id(), &n1);
     // Once it has let down a question, nobody but the check asks it; whose try does not come back.
     daemon.attachment(&n1, "eth0");
     std::thread::sleep(Duration::from_millis(1500));
-    let took = daemon.heal_by_hand("p");
-    println!("healed {took:?} after it was asked for");
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    daemon.heals_within(AT_ONCE, "p");
     assert!(lab.reaches_soon(1, 2), "the heal is in force");
 
     // A cut whose control can't be sent is made all the same.
     daemon.cli("partition isolate n1 --name q --for 60s --verify active");
     assert!(!lab.reaches(1, 2));
-    let took = daemon.heal_by_hand("q");
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    daemon.heals_within(AT_ONCE, "q");
     let record = daemon.cli("wait q --timeout 1ms");
     for link in record["links"].as_array().unwrap() {
         assert!(link["check"]["control"].is_null(), "{link}");
@@ -340,25 +340,15 @@ fn whatever_threads_are_held_up_heals_are_answered_and_the_lease_is_kept() {
     daemon.cli("partition links n2:n3 --name before --for 60s");
     daemon.cli("heal before");
     let mut stopped: Vec<StoppedThread> =
-        ["n2", "n3", "n4"].iter().map(|node| StoppedThread::of(&daemon, &lab.netns(node))).collect();
-    stopped.push(StoppedThread::supervisor(&daemon));
+        ["n2", "n3", "n4"].iter().map(|node| StoppedThread::of(daemon.id(), &lab.netns(node))).collect();
+    stopped.push(StoppedThread::supervisor(daemon.id()));
 
     // A namespace whose thread is to be started anew, and others to be looked into: all of it asks who is held up.
     lab.delete("n5");
     lab.add("n5");
     let end = Instant::now() + Duration::from_secs(8);
-    let slowest = std::thread::scope(|scope| {
-        // A heal is answered also of what has ended.
-        let healer = scope.spawn(|| {
-            let mut took = Vec::new();
-            while Instant::now() < end {
-                took.push(daemon.heal_by_hand("before"));
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            took.sort();
-            println!("of {} heals the slowest took {:?}", took.len(), took.last());
-            *took.last().unwrap()
-        });
+    let heals = std::thread::scope(|scope| {
+        let healer = scope.spawn(|| daemon.heal_over_and_over("before", |_| Instant::now() < end));
         while Instant::now() < end {
             lab.add("other");
             support::ip(&format!("-n {} link add other type veth peer name another", lab.netns("n1")));
@@ -370,7 +360,7 @@ fn whatever_threads_are_held_up_heals_are_answered_and_the_lease_is_kept() {
         }
         healer.join().unwrap()
     });
-    assert!(slowest < Duration::from_millis(1200), "{slowest:?}");
+    heals.assert_within(BOUND);
     let healed = daemon.cli("heal kept");
     assert_eq!(healed[0]["healed_by"], "request", "{healed}");
     assert!(!daemon.log().contains("the lease lapsed"), "{}", daemon.log());
@@ -429,7 +419,7 @@ fn an_interface_that_a_failed_reload_leaves_off_is_shown_and_attached_again() {
     let config = |more: &str| format!("{}interfaces: [{{ name: eth0, netns: {n1} }}{more}]\n", lab.peers());
     let daemon = Daemon::start(&lab, "d", &config(""));
     let hook = daemon.attachment(&n1, "eth0")["hook"].clone();
-    let stopped = StoppedThread::of(&daemon, &n1);
+    let stopped = StoppedThread::of(daemon.id(), &n1);
     let missing = format!(", {{ name: eth7, netns: {n2} }}");
     std::fs::write(lab.folder().join("d.yaml"), config(&missing)).unwrap();
     daemon.signal(Signal::HUP);
@@ -462,7 +452,7 @@ fn a_role_that_can_not_be_asked_is_not_waited_for() {
     let n1 = lab.netns("n1");
     let roles = format!("roles: {{ leader: {{ exec: [echo, n1], netns: {n1}, timeout: 1s }} }}\n");
     let daemon = Daemon::start(&lab, "d", &(lab.config(AttachPoint::OwnNic, "auto") + &roles));
-    let stopped = StoppedThread::of(&daemon, &n1);
+    let stopped = StoppedThread::of(daemon.id(), &n1);
     let asked = Instant::now();
     let words = "partition isolate @leader --name p --for 60s";
     let output = (*daemon).cli().run(words.split(' '));
@@ -497,7 +487,7 @@ fn an_endpoint_whose_namespace_does_not_answer_is_not_waited_for() {
         assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
         [0, 1].map(|at: usize| answers[at]["error"].as_str().unwrap().to_owned())
     };
-    let stopped = StoppedThread::of(&daemon, &n1);
+    let stopped = StoppedThread::of(daemon.id(), &n1);
     for _ in 0..2 {
         let [held, other] = errors();
         assert!(held.contains("does not answer"), "{held}");
@@ -571,11 +561,13 @@ fn a_command_that_does_not_start_holds_up_its_probe_alone() {
     let error = answers[0]["error"].as_str().unwrap();
     assert!(error.contains("an earlier start of it has not ended"), "{answers}");
     assert!(answers[1]["error"].is_null(), "{answers}");
-    let view = daemon.cli("partition isolate n1 --name p --for 60s");
-    assert_eq!(view["warnings"], serde_json::json!([]), "its namespace's thread answers");
-    assert!(!lab.reaches(1, 2));
-    let took = daemon.heal_by_hand("p");
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    // A thread that is held up would not answer in time for any of them.
+    until("its namespace's thread answers a cut in time", || {
+        let view = daemon.cli("partition isolate n1 --name p --for 60s");
+        assert!(!lab.reaches(1, 2));
+        daemon.heals_within(AT_ONCE, "p");
+        (view["warnings"] == serde_json::json!([])).then_some(())
+    });
     drop(held);
     until("the command runs again", || (is_healthy() == true).then_some(()));
     assert!(lab.reaches_soon(1, 2));

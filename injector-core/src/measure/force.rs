@@ -19,7 +19,7 @@ pub fn judged(links: Vec<LinkRecord>, cut: Option<Stamped>, heal: Option<Stamped
         });
         let in_force = match why_not(&link, cut, heal) {
             Some(_) => InForce::No,
-            None if is_open || link.unnamed_packets > 0 => InForce::Unknown,
+            None if is_open || link.unnamed_packets > 0 || link.hooks_unread => InForce::Unknown,
             None => InForce::Yes,
         };
         let proved = in_force == InForce::Yes && is_kept_out;
@@ -120,6 +120,7 @@ mod tests {
             (Some(InForce::Unknown), false),
             "it may be the peer"
         );
+        assert_eq!(of(|link| link.hooks_unread = true), (Some(InForce::Unknown), false));
         assert_eq!(of(|link| link.crossed_bytes = Some(0)), (Some(InForce::Yes), true));
         assert_eq!(of(|link| link.crossed_bytes = Some(1)), (Some(InForce::No), false));
         assert_eq!(of(|link| link.crossed_flows = Some(0)), (Some(InForce::Yes), true));

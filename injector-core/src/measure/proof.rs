@@ -38,7 +38,8 @@ pub(super) fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
     };
     let not_in_force = not_in_force.or_else(|| if evidence.is_strict { unknown() } else { None });
     not_in_force.or_else(|| {
-        (!is_proved(&judged)).then(|| match judged.iter().find(|link| link.unnamed_packets > 0) {
+        let is_doubted = |link: &&LinkRecord| link.unnamed_packets > 0 || link.hooks_unread;
+        (!is_proved(&judged)).then(|| match judged.iter().find(is_doubted) {
             Some(link) => {
                 format!("the cut is not proved: of {}→{}, {}", link.src, link.dst, why_unknown(link))
             }
@@ -78,6 +79,9 @@ fn nothing_dropped(evidence: &Evidence<'_>, links: &[LinkRecord], held: Duration
 /// Why it is not known whether a link's cut was in force.
 fn why_unknown(link: &LinkRecord) -> String {
     match link.unnamed_packets {
+        0 if link.hooks_unread => "the hooks of its interfaces could not be read after the heal, so that a program that came before \
+                                   the injector's would not be known"
+            .to_owned(),
         0 => "not all of its ways are known, and none of its packets was dropped".to_owned(),
         packets => format!(
             "{} passed between one of the two and a host that nothing identifies and that may be the other; see the warnings",

@@ -402,6 +402,11 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
                 counted(link.unnamed_packets, "packet")
             ));
         }
+        if link.hooks_unread {
+            doubts.push(format!(
+                "the hooks of {name} were not read after the heal, so that a program that came before the injector's would not be known"
+            ));
+        }
         if let Some(bytes) = link.crossed_bytes.filter(|bytes| *bytes > 0) {
             doubts.push(format!("TCP connections on {name} received {bytes} bytes during the cut"));
         }

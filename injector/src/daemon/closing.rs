@@ -38,15 +38,15 @@ impl State {
         if let Some(record) = &partition.experiment.record {
             return drop(reply.send(Ok(Record(Arc::clone(record)))));
         }
-        if wait.is_zero() {
+        if wait.is_zero() && self.is_looked_through(partition) {
             return drop(reply.send(Ok(Record(Arc::new(self.record(partition))))));
         }
         let generation = partition.life.generation;
         self.waiters.push(Waiter { generation, until: Instant::now() + wait, reply });
     }
 
-    /// Answers the readers whose record is final, or whose time is over: of the latter as many as fit into
-    /// the time of a judging round, and one at least, since each record has to be judged.
+    /// Answers the readers whose record is final, or whose time is over, but not before it is known what happened up to the heal:
+    /// of the latter as many as fit into the time of a judging round, and one at least, since each record has to be judged.
     pub(super) fn answer_waiters(&mut self) {
         let now = Instant::now();
         let mut judged: BTreeMap<u32, Record> = BTreeMap::new();
@@ -65,7 +65,8 @@ impl State {
                 continue;
             }
             let has_room = judged.is_empty() || now.elapsed() < JUDGING;
-            if waiter.until > now || !has_room && !judged.contains_key(&waiter.generation) {
+            let is_early = waiter.until > now || !self.is_looked_through(partition);
+            if is_early || !has_room && !judged.contains_key(&waiter.generation) {
                 self.waiters.push(waiter);
                 continue;
             }

@@ -78,7 +78,8 @@ impl State {
             partition.experiment.warnings.extend(unchecked);
         }
         fault::here("apply/looked");
-        self.spare_ssh(&partition).await?;
+        let start = partition.experiment.request.at.map(|at| self.start(at)).transpose()?;
+        self.spare_ssh(&partition, start)?;
         if step == PutMode::DryRun {
             return Ok(self.dry(&partition, from));
         }
@@ -218,6 +219,7 @@ impl State {
             length: request.for_.unwrap_or(self.config.max_for),
         };
         let experiment = Experiment {
+            unread_hooks: BTreeSet::new(),
             by: whose.by,
             seed: resolved.drawn.then_some(seed),
             resolved: resolved.shape,
@@ -309,11 +311,10 @@ impl State {
         let generation = partition.life.generation;
         let at = at.or(partition.experiment.request.at);
         fault::here("enable/begin");
-        // Someone may have connected since it was prepared.
-        self.spare_ssh(self.partition(generation)).await?;
-        let warnings = self.confirm_hooks();
         // A wrong time changes nothing: it stays prepared.
         let start = at.map(|at| self.start(at)).transpose()?;
+        self.spare_ssh(self.partition(generation), start)?;
+        let warnings = self.confirm_hooks();
         self.experiment(generation).warnings.extend(warnings);
         self.commit(generation, start)?;
         if let Some(owner) = owner {

@@ -64,7 +64,7 @@ impl State {
             starved_pressure: STARVED_PRESSURE,
             now: MonoNs::now(),
         });
-        if !self.is_looked_through(life) {
+        if !self.is_looked_through(partition) {
             (record.is_final, record.outcome) = (false, None);
         }
         record
@@ -171,6 +171,10 @@ impl State {
         });
         let mut uncovered =
             partition.life.cut.map_or_else(Vec::new, |cut| self.interfaces.uncovered(links, cut.begin_ns));
+        let unread = partition.life.heal.map(|heal| {
+            let unread = (heal.end_ns, &partition.experiment.unread_hooks);
+            self.interfaces.unread(links, partition.experiment.cut_links(&partition.life), unread)
+        });
         let crossed = partition.experiment.witness.crossed();
         let carried = partition.experiment.witness.carried();
         links
@@ -195,6 +199,7 @@ impl State {
                     coverage: coverage.map(recorded_coverage),
                     left_out,
                     bypassed: bypassed.get_mut(at).map(std::mem::take).unwrap_or_default(),
+                    hooks_unread: unread.as_ref().is_some_and(|unread| unread[at]),
                     ..self.stamped_record(*link, stamps)
                 }
             })

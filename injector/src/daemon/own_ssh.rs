@@ -1,10 +1,13 @@
 //! The SSH connections by which somebody works on this host: no cut takes them away unless that is asked for.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use injector_core::api::{Code, PartitionRequest, Problem};
+use injector_core::clock::MonoNs;
 use injector_core::config::Protect;
 use injector_core::model::{Link, Neighbour, PeerId, Protocol, Scope};
 
@@ -16,29 +19,32 @@ use crate::netlink::facts::Stations;
 use crate::netlink::sockets::{self, TcpSocket};
 
 /// How long the kernel may take to list the sockets: without an answer the cut is refused.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 impl State {
     /// Refuses a partition that would cut an SSH connection to this host, or may cut one whose other end can't be told apart from a
-    /// peer that is cut off, unless the request allows it.
-    pub(super) async fn spare_ssh(&self, partition: &Partition) -> Answer<()> {
-        let PartitionRequest { allow_ssh, traffic, .. } = &partition.experiment.request;
-        let spares_tcp = !traffic.scopes.is_empty()
-            && traffic.neighbour != Neighbour::Drop
-            && traffic.scopes.iter().all(|scope| scope.protocol != Protocol::Tcp);
-        // The kernel need not list the sockets for what cuts none of them.
-        if *allow_ssh || spares_tcp {
+    /// peer that is cut off, unless the request allows it. The connections were asked for when the command came, also where the
+    /// partition was prepared before: someone may have connected since.
+    pub(super) fn spare_ssh(&self, partition: &Partition, start: Option<MonoNs>) -> Answer<()> {
+        if !may_cut_ssh(&partition.experiment.request) {
             return Ok(());
         }
-        let found = Sessions::find(self.ssh_ports.clone()).await;
-        let Sessions { sockets, stations } = found.map_err(|error| {
-            let detail = format!(
-                "nothing was cut: whether it would cut an SSH connection to this host is not known, since its connections could \
-                 not be listed: {error}"
-            );
-            Problem::new(Code::OwnSsh, detail).field("shape").remedy(
-                "try it again, or cut all the same by --allow-ssh (allow_ssh: true)",
-            )
+        let unasked = || Err(Unlisted::Failed("they were not asked for".to_owned()));
+        let found = self.sessions.as_ref().map_or_else(unasked, PendingSessions::found);
+        let Sessions { sockets, stations } = found.map_err(|unlisted| {
+            let unknown = |why: &str| {
+                format!(
+                    "nothing was cut: whether it would cut an SSH connection to this host is not known, since its connections \
+                     could not be listed{why}"
+                )
+            };
+            match unlisted {
+                Unlisted::Late(waited) if start.is_some() && waited < PATIENCE => {
+                    Problem::new(Code::BadTime, unknown(" before the start")).field("at").remedy("set the start further ahead")
+                }
+                Unlisted::Late(waited) => not_listed(unknown(&format!(": no answer within {} ms", waited.as_millis()))),
+                Unlisted::Failed(error) => not_listed(unknown(&format!(": {error}"))),
+            }
         })?;
         let found = sockets.iter().find_map(|socket| {
             let addresses = (socket.local.0, socket.remote.0);
@@ -93,41 +99,112 @@ fn covers(scope: &Scope, ports: [u16; 2]) -> bool {
     scope.protocol == Protocol::Tcp && scope.ports.is_none_or(is_within)
 }
 
+/// Whether a partition may cut an SSH connection: the kernel need not list the sockets for what cuts none of them.
+pub(super) fn may_cut_ssh(request: &PartitionRequest) -> bool {
+    let PartitionRequest { allow_ssh, traffic, .. } = request;
+    let spares_tcp = !traffic.scopes.is_empty()
+        && traffic.neighbour != Neighbour::Drop
+        && traffic.scopes.iter().all(|scope| scope.protocol != Protocol::Tcp);
+    !*allow_ssh && !spares_tcp
+}
+
 /// The SSH connections to this host from elsewhere, as the daemon's own namespace has them.
-#[derive(Default)]
 struct Sessions {
     sockets: Vec<TcpSocket>,
     /// The MAC addresses that the namespace has learned; nothing if there is no connection, or they could not be read.
     stations: Stations,
 }
 
-impl Sessions {
-    /// Those to servers with these ports.
-    async fn find(ports: BTreeSet<u16>) -> std::io::Result<Self> {
-        let (reply, found) = tokio::sync::oneshot::channel();
-        // Beside the daemon's task: a host may have very many sockets and neighbours.
-        let thread = std::thread::Builder::new().name("sockets".into());
-        thread.spawn(move || drop(reply.send(Self::read(&ports))))?;
-        let late = |_| std::io::Error::other(format!("no answer within {} ms", PATIENCE.as_millis()));
-        tokio::time::timeout(PATIENCE, found).await.map_err(late)?.map_err(std::io::Error::other)?
+/// Sessions that are being listed beside the daemon's task: a host may have very many sockets and neighbours, and the kernel
+/// holds up whoever asks for the latter where interfaces come and go.
+pub(super) struct PendingSessions {
+    listed: Arc<Mutex<Listed>>,
+    begun: Instant,
+}
+
+#[derive(Default)]
+struct Listed {
+    sockets: Option<io::Result<Vec<TcpSocket>>>,
+    stations: Option<Stations>,
+}
+
+impl PendingSessions {
+    /// Begins to list those to servers with these ports.
+    pub(super) fn begin(ports: BTreeSet<u16>) -> Self {
+        let listed = Arc::new(Mutex::new(Listed::default()));
+        let pending = Self { listed: Arc::clone(&listed), begun: Instant::now() };
+        let list = move || {
+            let sockets = sockets_of(&ports);
+            let are_wanted = sockets.as_ref().is_ok_and(|sockets| !sockets.is_empty());
+            lock(&listed).sockets = Some(sockets);
+            if are_wanted {
+                let stations = stations();
+                lock(&listed).stations = Some(stations);
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("sockets".into()).spawn(list) {
+            lock(&pending.listed).sockets = Some(Err(error));
+        }
+        pending
     }
 
-    /// Reads them on the calling thread, which waits.
-    fn read(ports: &BTreeSet<u16>) -> std::io::Result<Self> {
-        let mut sockets = sockets::tcp()?;
-        sockets.retain(|socket| {
-            ports.contains(&socket.local.1) && !socket.remote.0.is_loopback() && socket.state == "established"
-        });
-        if sockets.is_empty() {
-            return Ok(Self::default());
+    /// Whether there is nothing left to wait for.
+    pub(super) fn is_done(&self) -> bool {
+        match &*lock(&self.listed) {
+            Listed { sockets: None, .. } => false,
+            Listed { sockets: Some(Ok(sockets)), stations } => sockets.is_empty() || stations.is_some(),
+            Listed { sockets: Some(Err(_)), .. } => true,
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let stations = runtime.block_on(Stations::ask()).unwrap_or_else(|error| {
-            tracing::warn!(%error, "neighbours could not be read: SSH connections are known by their addresses alone");
-            Stations::default()
-        });
-        Ok(Self { sockets, stations })
     }
+
+    /// The result, if there is one by now.
+    fn found(&self) -> Result<Sessions, Unlisted> {
+        let mut listed = lock(&self.listed);
+        let late = || Unlisted::Late(self.begun.elapsed());
+        let sockets =
+            listed.sockets.take().ok_or_else(late)?.map_err(|error| Unlisted::Failed(error.to_string()))?;
+        let stations = match listed.stations.take() {
+            None if sockets.is_empty() => Stations::default(),
+            stations => stations.ok_or_else(late)?,
+        };
+        Ok(Sessions { sockets, stations })
+    }
+}
+
+/// Why the sessions are not known.
+enum Unlisted {
+    /// They were not listed by now, so long after it began.
+    Late(Duration),
+    Failed(String),
+}
+
+fn not_listed(detail: String) -> Problem {
+    Problem::new(Code::OwnSsh, detail)
+        .field("shape")
+        .remedy("try it again, or cut all the same by --allow-ssh (allow_ssh: true)")
+}
+
+fn lock(listed: &Mutex<Listed>) -> MutexGuard<'_, Listed> {
+    listed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lists the connections on the calling thread, which waits.
+fn sockets_of(ports: &BTreeSet<u16>) -> io::Result<Vec<TcpSocket>> {
+    let mut sockets = sockets::tcp()?;
+    sockets.retain(|socket| {
+        ports.contains(&socket.local.1) && !socket.remote.0.is_loopback() && socket.state == "established"
+    });
+    Ok(sockets)
+}
+
+/// Reads the neighbours on the calling thread, which waits.
+fn stations() -> Stations {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let asked = runtime.and_then(|runtime| runtime.block_on(Stations::ask()));
+    asked.unwrap_or_else(|error| {
+        tracing::warn!(%error, "neighbours could not be read: SSH connections are known by their addresses alone");
+        Stations::default()
+    })
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub struct Experiment {
     pub request: PartitionRequest,
     /// The shape after drawing, roles and presets.
     pub resolved: Shape<PeerName>,
+    /// After its heal: the interfaces that our programs were on then, and whose hooks were not read since. Nobody waits for these
+    /// for longer than a while after the heal, and then they remain as they are.
+    pub unread_hooks: BTreeSet<u32>,
     /// The peers of its roles when it was asked for.
     pub roles: RolePeers,
     /// The seed, if something was drawn.
@@ -212,6 +215,7 @@ impl Experiment {
         self.witness = Witness::default();
         self.strangers = Strangers::default();
         self.check = None;
+        self.unread_hooks = BTreeSet::new();
         self.sockets = BTreeMap::new();
         self.samples_from = Vec::new();
         self.announced = HashSet::new();

@@ -68,6 +68,14 @@ pub enum StartError {
         "interfaces: auto found none of the peers' addresses, neither in this network namespace nor in those under /run/netns, nor a neighbour, bridge port or route that leads to one; check the peers' addresses, have the peers send something (one that runs and is silent is not found), or name the interfaces in the config"
     )]
     NothingFound,
+    /// `interfaces: auto` found nothing, and could not look everywhere.
+    #[error(
+        "interfaces: auto found none of the peers' addresses, but {place} did not answer in time; start the daemon again when this host is less busy, or name the interfaces in the config"
+    )]
+    NotAnswered {
+        /// A network namespace, in words.
+        place: String,
+    },
     /// `interfaces: auto` found an address more than once.
     #[error(
         "interfaces: auto can't decide where a peer lives: {what}; remove the namespace that does not belong here, or name the interfaces in the config"
@@ -155,7 +163,7 @@ pub enum StartError {
 impl StartError {
     /// Whether nobody answered in time, so that it is to be tried again.
     pub(super) fn is_late(&self) -> bool {
-        matches!(self, Self::Netns(error) if error.is_late())
+        matches!(self, Self::NotAnswered { .. }) || matches!(self, Self::Netns(error) if error.is_late())
     }
 
     /// Whether a network namespace is no longer there.

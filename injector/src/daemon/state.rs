@@ -11,6 +11,7 @@ use super::active_config::ActiveConfig;
 use super::attachment::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::held::HeldCommand;
 use super::log::Log;
+use super::own_ssh::PendingSessions;
 use super::partition::{Experiment, Partition};
 use super::request::{Answer, ShapeNames};
 use super::samples::{self, Samples};
@@ -22,7 +23,7 @@ use crate::local::LocalPeers;
 use crate::probe::schedule::Rate;
 use crate::server::command::{Command, EventFeed};
 use injector_core::api::{
-    Code, Event, EventKind, HealedBy, PartitionRequest, PartitionState, Problem, RefusedConfig,
+    Code, Event, EventKind, HealedBy, PartitionRequest, PartitionState, Problem, RefusedConfig, Stamped,
 };
 use injector_core::clock::{HostClock, MonoNs, WallOffset};
 use injector_core::config::{Config, Netns, Role};
@@ -33,6 +34,9 @@ use injector_core::model::{PeerId, Percent};
 use injector_core::nearest::did_you_mean;
 use injector_core::sample::{self, EndpointId, Sample};
 use injector_core::timeline::Timeline;
+
+/// How long a record waits for readings of the hooks after its heal.
+const AFTER_HEAL: Duration = Duration::from_secs(2);
 
 /// How often the hooks are read while something is cut: the kernel does not notify of TCX.
 const HOOKS_WATCHED_EVERY: Duration = Duration::from_millis(100);
@@ -86,8 +90,10 @@ pub struct State {
     pub(super) stopping: bool,
     /// Commands that wait for what they need to know,
     pub(super) held: Vec<HeldCommand>,
-    /// the control of the cut of the command that is being carried out,
+    /// of the command that is being carried out the control of its cut,
     pub(super) control: Option<Check>,
+    /// and the SSH connections that it may cut.
+    pub(super) sessions: Option<PendingSessions>,
     /// and the instant since which the hooks have to have been read for it.
     pub(super) hooks_since: MonoNs,
     /// The counts for `GET /metrics`.
@@ -134,6 +140,7 @@ impl State {
             stopping: false,
             held: Vec::new(),
             control: None,
+            sessions: None,
             hooks_since: MonoNs(0),
             history,
             sent_at: None,
@@ -194,17 +201,35 @@ impl State {
         }
     }
 
-    /// Whether what became of peers on this machine is known up to a partition's heal: the scan after the
-    /// heal finds a socket that was handed over during the cut.
-    pub(super) fn is_looked_through(&self, life: &Life) -> bool {
+    /// Whether it is known what happened up to a partition's heal, or nobody waits for that any more: a reading of the hooks after
+    /// it finds a program that came before ours during the cut, and a scan of peers on this machine a socket that was handed over.
+    pub(super) fn is_looked_through(&self, partition: &Partition) -> bool {
+        let Partition { life, experiment } = partition;
+        let Some(heal) = life.heal.filter(|_| life.cut.is_some() && !self.stopping) else { return true };
+        // Another cut has ended its watch, and may need its slot.
+        let is_needed = life.closed_by.is_some() && !self.ledger.has_free_slot();
+        if !is_needed && is_awaited(heal) && !experiment.unread_hooks.is_empty() {
+            return false;
+        }
         let is_local = |peer: PeerId| self.config.peer(peer).is_some_and(|peer| peer.local.is_some());
         let concerns = self.local.is_some()
             && life.closed_by.is_none()
             && life.links.iter().any(|link| is_local(link.src) || is_local(link.dst));
-        // There are no more scans while the daemon stops.
-        !concerns
-            || self.stopping
-            || life.heal.is_none_or(|heal| self.interfaces.local_scan_began() >= heal.end_ns)
+        !concerns || self.interfaces.local_scan_began() >= heal.end_ns
+    }
+
+    /// Notes which hooks were read since the heals of partitions that wait for that.
+    pub(super) fn note_hooks_read(&mut self) {
+        let Self { ledger, interfaces, .. } = self;
+        let waits = |partition: &&Partition| !partition.experiment.unread_hooks.is_empty();
+        let waiting = ledger.iter().filter(waits).filter_map(|partition| {
+            Some((partition.life.generation, partition.life.heal.filter(|heal| is_awaited(*heal))?.end_ns))
+        });
+        for (generation, heal) in waiting.collect::<Vec<_>>() {
+            if let Some(experiment) = ledger.experiment_mut(generation) {
+                experiment.unread_hooks.retain(|id| !interfaces.are_hooks_known_since(*id, heal));
+            }
+        }
     }
 
     /// Carries out one command, which was sent at an instant.
@@ -322,6 +347,7 @@ impl State {
                     }
                     // A program that came before ours since the last reading is found right after the heal.
                     self.hooks_watched = None;
+                    self.experiment(healed.generation).unread_hooks = self.interfaces.hooked_now();
                     self.scan_local_peers();
                     self.count_heal(&healed);
                     self.event(healed.at.end_ns, EventKind::Heal { healed });
@@ -476,12 +502,24 @@ impl State {
         let now = Now::read();
         let effects = self.ledger.expire(&mut self.kernel, now);
         self.carry_out_but_judging(effects);
+        self.note_hooks_read();
+        self.ask_for_hooks_after_heals();
         let max_for = self.config.max_for.0;
         self.withdraw_where(|life| now.mono.saturating_since(life.prepared_at) > max_for, HealedBy::Request);
         self.judge_watched(JUDGING);
         self.answer_waiters();
         if !self.ledger.is_open() {
             self.samples.trim(std::iter::empty());
+        }
+    }
+
+    /// Asks again for the hooks that records wait for, where a reading failed.
+    fn ask_for_hooks_after_heals(&mut self) {
+        let healed = self.ledger.iter().filter(|partition| partition.life.state == PartitionState::Watched);
+        let waiting = healed.filter(|partition| !partition.experiment.unread_hooks.is_empty());
+        let heals = waiting.filter_map(|partition| partition.life.heal.filter(|heal| is_awaited(*heal)));
+        if let Some(youngest) = heals.map(|heal| heal.end_ns).max() {
+            self.interfaces.ask_for_hooks_since(youngest);
         }
     }
 
@@ -512,6 +550,11 @@ impl State {
     pub async fn detach(mut self) -> Vec<String> {
         self.interfaces.detach().await
     }
+}
+
+/// Whether a record still waits for what is read after its heal.
+fn is_awaited(heal: Stamped) -> bool {
+    MonoNs::now().saturating_since(heal.end_ns) < AFTER_HEAL
 }
 
 /// The clock of this host.

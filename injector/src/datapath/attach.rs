@@ -141,7 +141,7 @@ impl Attachment {
         let mut answer = ReportOnce(Some(take));
         let Some(held) = self.held.take() else { return };
         // A thread that has ended drops the answer, which shows it.
-        let _ = self.worker.spawn_awaited(move || async move { answer.report(Some(held.release())) });
+        let _ = self.worker.spawn_awaited(move || async move { answer.report(Some(held.release().0)) });
     }
 
     /// Detaches some, those of one namespace in their reverse order.
@@ -153,6 +153,7 @@ impl Attachment {
         }
         let mut groups: Vec<Group> = Vec::new();
         let mut instances: Vec<Option<Instance>> = attachments.iter().map(|_| None).collect();
+        let names: Vec<String> = attachments.iter().map(|attachment| shown(&attachment.interface)).collect();
         for (at, mut attachment) in attachments.into_iter().enumerate() {
             let Some(held) = attachment.held.take() else { continue };
             let identity = attachment.worker.identity();
@@ -164,7 +165,7 @@ impl Attachment {
             });
             groups[group].held.push((at, held));
             if attachment.hooks.has_filters() {
-                groups[group].with_filters.push(shown(&attachment.interface));
+                groups[group].with_filters.push(names[at].clone());
             }
         }
         let released = groups.into_iter().map(|Group { worker, held, with_filters }| async move {
@@ -179,8 +180,11 @@ impl Attachment {
         for released in join_all(released).await {
             match released {
                 Ok(released) => {
-                    for (at, instance) in released {
+                    for (at, (instance, have_filters_stayed)) in released {
                         instances[at] = Some(instance);
+                        if have_filters_stayed {
+                            filters_left.push(names[at].clone());
+                        }
                     }
                 }
                 Err((error, with_filters)) => {
@@ -263,7 +267,7 @@ fn attach_one(wanted: Wanted, facts: LinkFacts, addresses: Vec<IpAddr>) -> Resul
             let xdp_holder = facts.xdp.filter(|_| interface.hook == Hook::Xdp);
             Ok(Done { held, facts, addresses, hooks, since: MonoNs::now(), why, xdp_holder, ours })
         }
-        Err(reason) => Err((held.release(), reason)),
+        Err(reason) => Err((held.release().0, reason)),
     }
 }
 

@@ -92,20 +92,41 @@ struct Clsact {
     index: u32,
     filters: Vec<Filter>,
     qdisc: Qdisc,
+    is_off: bool,
+}
+
+impl Clsact {
+    /// Takes the filters off; whether they are gone.
+    fn take_off(&mut self) -> bool {
+        if std::mem::replace(&mut self.is_off, true) {
+            return true;
+        }
+        // In another namespace, the same index is another interface.
+        if self.netns.is_none() || self.netns != Identity::of_thread() {
+            return false;
+        }
+        fault::here("detach/clsact");
+        let index = self.index;
+        match TcSocket::open().and_then(|tc| tc.remove_all(index, &self.filters, self.qdisc)) {
+            Ok(_) => true,
+            // An interface or a qdisc that is gone took them along.
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)) =>
+            {
+                tracing::debug!(index, %error, "the clsact filters had gone before");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(index, %error, "the clsact filters are not known to be removed");
+                false
+            }
+        }
+    }
 }
 
 impl Drop for Clsact {
     fn drop(&mut self) {
-        // In another namespace, the same index is another interface.
-        if self.netns.is_none() || self.netns != Identity::of_thread() {
-            return;
-        }
-        fault::here("detach/clsact");
-        let removed = TcSocket::open().and_then(|tc| tc.remove_all(self.index, &self.filters, self.qdisc));
-        // An interface that is gone took them along.
-        if let Err(error) = removed {
-            tracing::debug!(index = self.index, %error, "the clsact filters had gone before");
-        }
+        self.take_off();
     }
 }
 
@@ -114,19 +135,19 @@ impl HookedInstance {
         Self { instance, links: Vec::new(), xdp: None, clsact: None, entered: None }
     }
 
-    /// Takes the links off, in the reverse order.
-    pub fn release(mut self) -> Instance {
+    /// Takes the links off, in the reverse order; the instance, and whether filters may have stayed.
+    pub fn release(mut self) -> (Instance, bool) {
         fault::here("detach/xdp");
         drop(self.xdp.take());
         while let Some(link) = self.links.pop() {
             fault::here("detach/link");
             drop(link);
         }
-        drop(self.clsact.take());
+        let have_stayed = self.clsact.take().is_some_and(|mut filters| !filters.take_off());
         if let Some((id, index)) = self.entered.take() {
             self.instance.leave(index, id);
         }
-        self.instance
+        (self.instance, have_stayed)
     }
 }
 
@@ -271,6 +292,7 @@ fn attach_clsact(ebpf: &mut Ebpf, index: u32, names: &[&'static str]) -> Result<
         index,
         filters: filters.iter().map(NewFilter::made).collect(),
         qdisc,
+        is_off: false,
     })
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use super::devices::shown_device;
 use super::homes::Home;
 use super::places::Namespace;
 use crate::address::is_link_local;
@@ -18,8 +19,12 @@ use injector_core::identity::{Contact, Identity, Mac, Stranger};
 use injector_core::model::{Link, PeerId};
 use tenure::Tenures;
 
-/// How many MAC addresses are remembered.
+pub use tenure::Reading;
+
+/// How many MAC addresses are remembered,
 const MOST: usize = 8192;
+/// and of how many it is remembered who has been seen with them.
+const MOST_HOLDERS: usize = 65_536;
 
 /// The MAC addresses that frames and neighbour tables have shown since the start. They name no frame: they
 /// say which links a frame leaves in doubt.
@@ -33,10 +38,10 @@ pub struct Sightings {
     doubled: BTreeSet<Mac>,
     /// MAC addresses of next hops: the frames that they send are others'.
     hops: BTreeSet<Mac>,
-    /// The instant since which each peer's home was last read,
-    homes_read: BTreeMap<PeerId, MonoNs>,
-    /// and the MAC addresses of all devices that were seen at that time.
-    seen: BTreeSet<Mac>,
+    /// What each peer's home had when it was last read.
+    homes_read: BTreeMap<PeerId, HomeReading>,
+    /// The namespaces that devices with a MAC address have been seen in.
+    holders: BTreeMap<Mac, Holder>,
     /// The networks on the links of each peer's home, by device; empty for a peer whose home is not seen.
     networks: BTreeMap<PeerId, Vec<Vec<IpNet>>>,
     /// The networks of all devices that are seen.
@@ -44,10 +49,30 @@ pub struct Sightings {
 }
 
 /// A device of a peer's home.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Nic {
-    device: String,
+    /// The namespace that it was last seen in,
+    netns: Option<Netns>,
+    /// and its name there.
+    name: String,
     tenures: Tenures,
+}
+
+/// A reading of a peer's home.
+#[derive(Debug)]
+struct HomeReading {
+    since: MonoNs,
+    netns: Option<Netns>,
+    macs: BTreeSet<Mac>,
+}
+
+/// Where devices with a MAC address have been seen.
+#[derive(Debug, PartialEq, Eq)]
+enum Holder {
+    /// In one namespace.
+    One(Option<Netns>),
+    /// In several.
+    Several,
 }
 
 /// When namespaces were read.
@@ -88,36 +113,39 @@ impl Sightings {
         homes: &BTreeMap<PeerId, Home>,
         identity: &Identity,
     ) {
+        let found = Reading { since: read.since, by: read_by };
         let was_read = |home: &&Home| !read.unanswered.contains(&namespaces[home.at].netns);
+        let has = |space: &Namespace, mac| space.facts.links.iter().any(|link| link.mac == Some(mac));
         for (mac, peers) in &mut self.nics {
-            for (peer, nic) in peers {
-                let Some(home) = homes.get(peer).filter(was_read) else {
-                    nic.tenures.lose_sight();
-                    continue;
-                };
-                if !namespaces[home.at].facts.links.iter().any(|link| link.mac == Some(*mac)) {
-                    nic.tenures.has_not((read.since, read_by));
+            for (peer, Nic { netns, tenures, .. }) in peers {
+                // Its home may be another namespace now, while the device is where it was.
+                let is_there = namespaces.iter().any(|space| space.netns == *netns && has(space, *mac));
+                match homes.get(peer).filter(was_read).map(|home| &namespaces[home.at]) {
+                    Some(home) if has(home, *mac) => {}
+                    Some(_) if !is_there => tenures.has_not(found),
+                    _ => tenures.lose_sight(),
                 }
             }
         }
-        for (mac, peer) in &identity.macs {
-            let device = namespaces.iter().find_map(|space| {
-                let link = space.facts.links.iter().find(|link| link.mac == Some(*mac))?;
-                Some((&link.name, space.netns.as_ref()))
-            });
-            if let Some((name, netns)) = device {
-                self.record_device(
-                    *mac,
-                    *peer,
-                    super::devices::shown_device(name, netns),
-                    (read.since, read_by),
-                );
+        for space in namespaces {
+            for mac in space.facts.links.iter().filter_map(|link| link.mac) {
+                self.record_holder(mac, space.netns.as_ref());
             }
         }
-        self.homes_read
-            .extend(homes.iter().filter(|(_, home)| was_read(home)).map(|(peer, _)| (*peer, read.since)));
-        let links = namespaces.iter().flat_map(|space| &space.facts.links);
-        self.seen = links.filter_map(|link| link.mac).collect();
+        for (mac, peer) in &identity.macs {
+            let Some(home) = homes.get(peer).filter(was_read).map(|home| &namespaces[home.at]) else {
+                continue;
+            };
+            if let Some(link) = home.facts.links.iter().find(|link| link.mac == Some(*mac)) {
+                self.record_device(*mac, *peer, (home.netns.as_ref(), &link.name), found);
+            }
+        }
+        for (peer, home) in homes.iter().filter(|(_, home)| was_read(home)) {
+            let Namespace { netns, facts, .. } = &namespaces[home.at];
+            let macs = facts.links.iter().filter_map(|link| link.mac).collect();
+            let reading = HomeReading { since: read.since, netns: netns.clone(), macs };
+            self.homes_read.insert(*peer, reading);
+        }
         // Frames of someone who had it for a moment are still counted.
         self.doubled.extend(&identity.doubled);
         for space in namespaces {
@@ -140,18 +168,67 @@ impl Sightings {
         self.all_networks = namespaces.iter().flat_map(by_device).collect();
     }
 
-    /// Takes in a device in a peer's home, as was read since an instant and by another.
-    pub fn record_device(&mut self, mac: Mac, peer: PeerId, device: String, read: (MonoNs, MonoNs)) {
-        if self.nics.len() < MOST || self.nics.contains_key(&mac) {
-            let absent = self.homes_read.get(&peer).copied().unwrap_or(MonoNs(0));
-            let new = Nic { device: String::new(), tenures: Tenures::default() };
-            let nic = self.nics.entry(mac).or_default().entry(peer).or_insert(new);
-            nic.device = device;
-            nic.tenures.has(read, absent, self.seen.contains(&mac));
+    fn record_holder(&mut self, mac: Mac, netns: Option<&Netns>) {
+        let is_full = self.holders.len() >= MOST_HOLDERS;
+        match self.holders.get_mut(&mac) {
+            Some(Holder::One(only)) if only.as_ref() == netns => {}
+            Some(holder) => *holder = Holder::Several,
+            None if is_full => {}
+            None => {
+                self.holders.insert(mac, Holder::One(netns.cloned()));
+            }
         }
     }
 
-    /// Takes in that a peer's home has a MAC address no longer, by an instant.
+    /// Takes in a device that was found in a peer's home: its namespace, and its name there.
+    pub fn record_device(
+        &mut self,
+        mac: Mac,
+        peer: PeerId,
+        (netns, name): (Option<&Netns>, &str),
+        found: Reading,
+    ) {
+        if self.nics.len() >= MOST && !self.nics.contains_key(&mac) {
+            return;
+        }
+        let read = self.homes_read.get(&peer).filter(|read| !read.macs.contains(&mac));
+        // The device may have been there while the peer lived elsewhere.
+        let has_moved = read.is_some_and(|read| read.netns.as_ref() != netns);
+        let absent = read.filter(|_| !has_moved).map_or(MonoNs(0), |read| read.since);
+        let is_others = has_moved
+            || match self.holders.get(&mac) {
+                Some(Holder::One(only)) => only.as_ref() != netns,
+                Some(Holder::Several) => true,
+                None => self.holders.len() >= MOST_HOLDERS,
+            };
+        let nic = self.nics.entry(mac).or_default().entry(peer).or_default();
+        (nic.netns, nic.name) = (netns.cloned(), name.to_owned());
+        nic.tenures.has(found, absent, is_others);
+    }
+
+    /// Takes in that someone else has the MAC address of a peer's device too.
+    pub fn record_doubled(&mut self, mac: Mac) {
+        self.doubled.insert(mac);
+    }
+
+    /// Forgets the devices that were gone before an instant.
+    pub fn forget(&mut self, before: MonoNs) {
+        let Self { nics, neighbours, .. } = self;
+        nics.retain(|mac, peers| {
+            peers.retain(|peer, nic| {
+                let is_kept = nic.tenures.forget(before);
+                // What a neighbour table had of it is as old. The next survey says what one still has.
+                if !is_kept && let Some(of) = neighbours.get_mut(mac) {
+                    of.remove(peer);
+                }
+                is_kept
+            });
+            !peers.is_empty()
+        });
+        neighbours.retain(|_, peers| !peers.is_empty());
+    }
+
+    /// Takes in news that a peer's home has a MAC address no longer, which came at an instant.
     pub fn record_given_up(&mut self, mac: Mac, peer: PeerId, by: MonoNs) {
         if let Some(nic) = self.nics.get_mut(&mac).and_then(|peers| peers.get_mut(&peer)) {
             nic.tenures.gave_up(by);
@@ -161,9 +238,9 @@ impl Sightings {
     /// The peers that a stranger is, or may be.
     ///
     /// A device of a peer's home is that peer, for as long as it has the MAC address. Otherwise a next hop is nobody, since what it
-    /// sends is routed, and addresses alone say whose that is. Of the others, a peer may be the stranger if a neighbour table has one of its addresses at
-    /// this MAC address; or if none has it at any, it has neither a port nor a `mac:`, and both its listed addresses and
-    /// the stranger's are on the link.
+    /// sends is routed, and addresses alone say whose that is. Of the others, a peer may be the stranger if a neighbour table has one
+    /// of its addresses at this MAC address; or if none has it at any, it has neither a port nor a `mac:`, and both its listed
+    /// addresses and the stranger's are on the link.
     pub fn peer_matches(&self, config: &Config, identity: &Identity, stranger: &Stranger) -> Vec<PeerMatch> {
         let mac = &stranger.id.mac;
         let nics = self.nics.get(mac);
@@ -181,7 +258,9 @@ impl Sightings {
         let had: Vec<_> = had.collect();
         if !had.is_empty() {
             let peer_match = |(peer, nic, has_all): &(&PeerId, &Nic, bool)| match had.len() {
-                1 if *has_all && !self.doubled.contains(mac) => PeerMatch::Is(**peer, nic.device.clone()),
+                1 if *has_all && !self.doubled.contains(mac) => {
+                    PeerMatch::Is(**peer, shown_device(&nic.name, nic.netns.as_ref()))
+                }
                 _ => PeerMatch::MayBe(**peer),
             };
             return had.iter().filter(|(peer, ..)| is_possible(peer)).map(peer_match).collect();

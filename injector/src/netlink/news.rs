@@ -188,6 +188,10 @@ impl Subscription {
 fn news(message: &RouteNetlinkMessage) -> Option<News> {
     Some(match message {
         RouteNetlinkMessage::NewLink(link) => News::Link(LinkFacts::of(link)?),
+        // A port that leaves its bridge is still there.
+        RouteNetlinkMessage::DelLink(link) if link.header.interface_family == AddressFamily::Bridge => {
+            return None;
+        }
         RouteNetlinkMessage::DelLink(link) => News::Gone(link.header.index),
         RouteNetlinkMessage::NewNeighbour(entry) if entry.header.family == AddressFamily::Bridge => {
             let (mac, index) = port(entry)?;
@@ -220,4 +224,20 @@ fn news(message: &RouteNetlinkMessage) -> Option<News> {
 fn address(message: &AddressMessage, is_there: bool) -> Option<News> {
     let (index, net) = super::network(message)?;
     Some(News::Address(index, net.addr(), is_there))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_route::link::LinkMessage;
+
+    /// The kernel says so of a port that leaves its bridge, as `ip link set v0 nomaster` has it, by a message of the bridges' family.
+    #[test]
+    fn a_port_that_leaves_its_bridge_is_not_gone() {
+        let mut link = LinkMessage::default();
+        link.header.index = 7;
+        assert_eq!(news(&RouteNetlinkMessage::DelLink(link.clone())), Some(News::Gone(7)));
+        link.header.interface_family = AddressFamily::Bridge;
+        assert_eq!(news(&RouteNetlinkMessage::DelLink(link)), None);
+    }
 }

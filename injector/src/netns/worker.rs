@@ -202,12 +202,25 @@ impl Worker {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
+        self.ask_within(QUESTION, question).await
+    }
+
+    /// A question, with a patience of the caller's.
+    pub async fn ask_within<T, F>(
+        &self,
+        patience: Duration,
+        question: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<T, NetnsError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
         // A caller that has no time left does not ask: the thread is not to be taken for one that does not
         // answer.
-        if self.is_late() || turn::patience(QUESTION).is_zero() {
+        if self.is_late() || turn::patience(patience).is_zero() {
             return Err(NetnsError::Late { name: self.name.clone() });
         }
-        self.run_within(QUESTION, question).await
+        self.run_within(patience, question).await
     }
 
     /// Runs a future on the thread and waits for its result, with a patience of the caller's.

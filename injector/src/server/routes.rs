@@ -325,11 +325,8 @@ async fn recovery(
             .into());
     }
     let command = |reply| Command::Recovery { name, generation, wait, reply };
-    let record = if wait.is_zero() {
-        ask(&handle, &budget, ANSWER_TIMEOUT, command).await??
-    } else {
-        ask_at_once(&handle, wait + ANSWER_TIMEOUT, command).await??
-    };
+    // It may wait for readings after the heal, and does not take its user's turn of other commands.
+    let record = ask_at_once(&handle, wait + ANSWER_TIMEOUT, command).await??;
     let _turn = budget.turn_for_list().await?;
     budget.json_aside(record).await
 }

@@ -175,8 +175,12 @@ fn messages_of_a_grpc_server_are_not_kept() {
     let rate = GRPC_CALLS as f64 / begun.elapsed().as_secs_f64();
     println!("{before} KiB, and {end} KiB after {GRPC_CALLS} more calls ({rate:.0} a second)");
     assert!(end < before + 8 * 1024, "{before} KiB, and {end} KiB after {GRPC_CALLS} more calls");
-    let endpoints = scene.daemon.cli("status")["endpoints"].clone();
-    assert!(endpoints.as_array().unwrap().iter().all(|endpoint| endpoint["healthy"] == true), "{endpoints}");
+    // On a busy machine, a single answer may be late.
+    until("every endpoint is healthy", || {
+        let status = scene.daemon.cli("status");
+        let mut endpoints = status["endpoints"].as_array().unwrap().iter();
+        endpoints.all(|endpoint| endpoint["healthy"] == true).then_some(())
+    });
     attackers.stop();
 }
 

@@ -2,15 +2,26 @@
 
 use std::path::Path;
 
-use injector_core::api::{HealedBy, Outcome, RecoveryRecord, WarningCode};
+use injector_core::api::{HealedBy, Outcome, RecoveryRecord, Warning, WarningCode};
 use injector_lab::needs;
 
 use super::lab::{Lab, Setup};
 
-/// A hook that goes on beside the trial: `command` is run by another client, half a second after the hook.
+/// A hook that goes on beside the trial: `command` is run by another client, 0.3 s after the trial's cut.
 fn meanwhile(command: &str) -> String {
     let injector = env!("CARGO_BIN_EXE_injector");
-    format!("(sleep 0.5; {injector} {command}) >/dev/null 2>&1 </dev/null &")
+    let cut = r#"\"name\":\"$INJECTOR_NAME\",\"generation\":[0-9]*,\"state\":\"active\""#;
+    let is_cut = format!(r#"{injector} status --json | tr -d ' \n' | grep -q "{cut}""#);
+    // It is not known how long after the hook the cut comes. The loop is bounded in case there is none.
+    let act = format!("sleep 0.3; {injector} {command}; break");
+    format!(
+        "(for turn in $(seq 200); do if {is_cut}; then {act}; fi; sleep 0.05; done) >/dev/null 2>&1 </dev/null &"
+    )
+}
+
+/// The warnings of a record, but not that hooks were not read in time.
+fn warnings(record: &RecoveryRecord) -> Vec<&Warning> {
+    record.warnings.iter().filter(|warning| !injector_lab::is_late_reading(&warning.text)).collect()
 }
 
 fn records(run: &Path) -> Vec<RecoveryRecord> {
@@ -38,7 +49,8 @@ fn spoilt(lab: &Lab, name: &str, beside: Option<&str>) -> RecoveryRecord {
 }
 
 fn assert_overlapped(record: &RecoveryRecord, by: &str) {
-    let [warning] = &record.warnings[..] else { panic!("{:?}", record.warnings) };
+    let told = warnings(record);
+    let [warning] = &told[..] else { panic!("{told:?}") };
     assert_eq!((warning.code, warning.subject.as_deref()), (WarningCode::Overlapped, Some(by)));
 }
 
@@ -95,5 +107,5 @@ fn a_trial_that_another_client_ends_or_overlaps_is_no_result() {
     // The trial's own end, with nobody else there, is a result.
     assert!(lab.run(&["heal", "background"]).status.success());
     let (code, said) = lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "1"]);
-    assert_eq!((code, lab.records()[0].warnings.len()), (0, 0), "{said}");
+    assert_eq!((code, warnings(&lab.records()[0]).len()), (0, 0), "{said}");
 }

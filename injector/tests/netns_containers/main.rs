@@ -257,11 +257,11 @@ fn an_engine_that_does_not_answer_holds_up_no_command() {
     let daemon = daemon(&podman, &["a", "b"]);
     let containers = podman.locate(&["a", "b"]);
     podman.freeze();
+    // The reload has the engine asked, for three seconds.
     daemon.signal(Signal::HUP);
     daemon.cli("partition isolate a --name p --for 60s");
     containers.assert_sides(&[&["a"], &["b"]]);
-    let took = daemon.heal_by_hand("p");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    daemon.heals_within(Duration::from_secs(1), "p");
     until("the reload is refused", || {
         let events = daemon.timeline();
         let refused = |event: &Value| {
@@ -394,7 +394,9 @@ fn containers_are_selected_by_a_label() {
     assert_eq!(peers(), ["a", "b"]);
     daemon.cli("partition isolate a --name p --for 60s");
     podman.assert_sides(&[&["b", "c"]]);
-    assert!(!podman.reaches("a", "b") && podman.reaches("a", "c"), "c is no peer");
+    assert!(!podman.reaches("a", "b"));
+    // On a busy machine an answer may take longer than one attempt waits.
+    until("c is no peer", || podman.reaches("a", "c").then_some(()));
     daemon.heal_by_hand("p");
     until("the record is final", || daemon.cli("wait p --timeout 30s").is_object().then_some(()));
     podman.start("d", "--network net --label app=shop");

@@ -208,7 +208,7 @@ fn hosts_draw_the_same_and_each_packet_of_a_loss_is_rolled_once() {
     assert_eq!((would["seed"].as_u64(), would["begins"].is_null()), (Some(5), true));
     assert!(lab.reaches(1, 3), "a dry run cuts nothing");
     let cut =
-        client.json(&NODES, "partition random-node --among n1,n2 --seed 5 --name drawn --for 60s --at +3s");
+        client.json(&NODES, "partition random-node --among n1,n2 --seed 5 --name drawn --for 60s --at +15s");
     assert_eq!(cut["resolved"], would["resolved"]);
     let states = NODES.map(|node| client.states(node, "drawn"));
     assert!(states.iter().all(|states| states == &["scheduled"]), "{states:?}");
@@ -328,7 +328,7 @@ fn where_one_host_refuses_or_is_down_no_host_cuts() {
 }
 
 #[test]
-#[needs(root, example = "quorum", minutes = 2)]
+#[needs(root, example = "quorum", program = "perl", minutes = 2)]
 fn a_host_that_hangs_keeps_no_other_cut() {
     let Some(client) = Client::up("a_host_that_hangs_keeps_no_other_cut") else { return };
     let split = "partition split n1,n2 n3,n4 --name p --for 120s";
@@ -361,7 +361,8 @@ fn a_host_that_hangs_keeps_no_other_cut() {
     client.run(&["n4"], "heal p");
     client.nothing_is_held(&NODES, "q");
 
-    // A daemon that stops answering once it has prepared.
+    // A daemon that stops answering once it has prepared. It is enabled only when n2 has answered too.
+    client.slow_down("n2", 0.4);
     let pid = client.pid("n4");
     let mut command = client.command(&NODES, "partition split n1,n2 n3,n4 --name r --for 60s");
     let begun = Instant::now();

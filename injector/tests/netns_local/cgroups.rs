@@ -90,7 +90,8 @@ fn peers_are_told_apart_by_cgroup_unit_and_process_also_when_they_come_again() {
     silence(&mut c, B);
     silence(&mut b, A);
     silence(&mut b, C);
-    assert_eq!((a.ask("start", C), client.ask("start", B)), ("echo".to_owned(), "echo".to_owned()));
+    assert_eq!(a.ask_patiently("start", C), "echo");
+    assert_eq!(client.ask_patiently("start", B), "echo");
     // The unit is restarted: another cgroup has its name.
     b.kill();
     cgroups.remove(&below);
@@ -102,9 +103,10 @@ fn peers_are_told_apart_by_cgroup_unit_and_process_also_when_they_come_again() {
     // On a busy machine, its first sockets may come before the news of its cgroup; a look finds them.
     until("the new cgroup is b's", || (again.ask("dial", A) == "silent").then_some(()));
     until("its listener is b's", || (a.ask("dial", B) == "silent").then_some(()));
-    assert_eq!(client.ask("start", B), "echo");
+    assert_eq!(client.ask_patiently("start", B), "echo");
     daemon.cli("heal p");
-    assert_eq!((again.ask("start", A), a.ask("start", B)), ("echo".to_owned(), "echo".to_owned()));
+    assert_eq!(again.ask_patiently("start", A), "echo");
+    assert_eq!(a.ask_patiently("start", B), "echo");
     c.kill();
     let output = injector_lab::Daemon::cli(&daemon).run("partition links a:c --name q --for 1s".split(' '));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -178,7 +180,7 @@ fn a_unit_stays_the_cgroup_that_it_was_and_two_of_a_name_are_refused() {
         let status = daemon.cli("partition links a:b --name q --for 1s --dry-run");
         status.to_string().contains("either may be meant").then_some(())
     });
-    assert_eq!(innocent.ask("start", B), "echo");
+    assert_eq!(innocent.ask_patiently("start", B), "echo");
     assert_eq!(b.ask("dial", A), "silent");
     let said = super::refusal(&daemon, "links a:b", "q").unwrap_err();
     assert!(said.contains(&format!("two cgroups are called {own}.service, /{own}/z/")), "{said}");

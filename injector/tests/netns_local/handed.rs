@@ -56,14 +56,14 @@ fn a_listener_that_is_handed_over_is_its_new_processs_once_it_was_seen_and_the_r
     until("the socket is a's", || (b.ask("dial", LATE) == "silent").then_some(()));
     assert_eq!(hand("hand", &mut supervisor, &mut a, &meeting(&lab, "two"), LATER), "listener");
     let to_a = b.dial(LATER);
-    assert_eq!(b.ask("say", &to_a), "echo", "no program knows whose it is");
+    assert_eq!(b.ask_patiently("say", &to_a), "echo", "no program knows whose it is");
     daemon.cli("heal p");
     let first = record(&daemon, "p");
     assert_not_in_force(&first, ("b", "a"), "of its sockets had no owner yet");
     daemon.cli("partition isolate a --name q --for 60s");
     assert_eq!(b.ask("say", &to_a), "silent", "it was accepted before the socket had an owner");
     assert_eq!((b.ask("dial", LATE), b.ask("dial", LATER)), ("silent".to_owned(), "silent".to_owned()));
-    assert_eq!(supervisor.ask("start", LATER), "echo", "who is no peer");
+    assert_eq!(supervisor.ask_patiently("start", LATER), "echo", "who is no peer");
     daemon.cli("heal q");
     let second = record(&daemon, "q");
     assert_eq!(of(&second, "b", "a")["coverage"]["state"], "covered", "{second}");

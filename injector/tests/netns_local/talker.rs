@@ -37,7 +37,12 @@ impl Talker {
         self.child.id()
     }
 
-    /// What it answers.
+    /// What it answers, where an echo must come: one that a busy machine delays is waited for.
+    pub fn ask_patiently(&mut self, command: &str, what: &str) -> String {
+        self.ask(&format!("patient {command}"), what)
+    }
+
+    /// What it answers; to what must stay silent, soon.
     pub fn ask(&mut self, command: &str, what: &str) -> String {
         writeln!(self.input, "{command} {what}").unwrap();
         let mut line = String::new();
@@ -58,7 +63,7 @@ impl Talker {
 
     /// Opens a connection; its number.
     pub fn dial(&mut self, to: &str) -> String {
-        let answer = self.ask("dial", to);
+        let answer = self.ask_patiently("dial", to);
         answer.strip_prefix("up ").unwrap_or_else(|| panic!("dial {to}: {answer}")).to_owned()
     }
 

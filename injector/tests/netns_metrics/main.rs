@@ -12,7 +12,8 @@ mod tcp;
 
 use std::time::Duration;
 
-use injector_core::api::{ConfigOutcome, EventKind, Outcome};
+use injector_core::api::{ConfigOutcome, EventKind, Outcome, PartitionRequest};
+use injector_core::clock::Span;
 use injector_lab::http::Request;
 use injector_lab::{CLIENT, http, needs};
 use live::daemon::{Daemon, isolate};
@@ -47,7 +48,7 @@ impl Fixture {
         format!(
             "{}endpoints: [{{ name: ingress, peers: [n1], netns: {}, probe: {{ http: {{ url: \
              \"http://{{address}}:{}/\" }}, interval: 10ms, timeout: 500ms }} }}]\n\
-             ready: {{ consecutive: 3, observe: 200ms, observe_max: 1s }}\ndeadline: 1s\n\
+             ready: {{ consecutive: 3, observe: 200ms, observe_max: 10s }}\ndeadline: 20s\n\
              metrics: {{ listen: {LISTEN} }}\n{more}",
             lab.config(AttachPoint::OwnNic, "auto"),
             lab.netns("n2"),
@@ -124,7 +125,9 @@ fn what_closed_partitions_and_a_reload_leave_behind_is_kept_and_never_goes_down(
     }
 
     // One whose service never comes back: no time, and no 0 in its place.
-    fixture.daemon.apply("second", &isolate("n1", Duration::from_millis(300)));
+    let deadline = Some(Span(Duration::from_secs(1)));
+    let request = PartitionRequest { deadline, ..isolate("n1", Duration::from_secs(2)) };
+    fixture.daemon.apply("second", &request);
     fixture.server.set(ServerMode::Failing);
     assert_eq!(fixture.daemon.record("second").outcome, Some(Outcome::NotRecovered));
     let second = fixture.metrics();

@@ -28,9 +28,10 @@ use std::time::{Duration, Instant};
 use crowd::Crowd;
 use injector_lab::needs;
 use line::Line;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use support::{Daemon, Lab, until};
 use usage::Soak;
-use users::{ANOTHER, MEMBER};
+use users::{A_THIRD, ANOTHER, MEMBER};
 
 const CUT: &str = r#"{"shape": {"isolate": ["n1"]}, "for": "60s"}"#;
 
@@ -54,8 +55,14 @@ fn lab_with_an_endpoint() -> (Lab, Daemon, TcpListener) {
     (lab, daemon, listener)
 }
 
-/// Cuts and heals once; what was dropped is looked at where stock is taken.
-fn toggle(soak: &mut Soak, line: &mut Line, lab: &Lab, daemon: &Daemon, round: usize) {
+/// Cuts and heals once; what was dropped is looked at where stock is taken, which is prepared for just before.
+fn toggle(
+    soak: &mut Soak,
+    line: &mut Line,
+    (lab, daemon): (&Lab, &Daemon),
+    round: usize,
+    prepare: impl FnOnce(),
+) {
     let (_, took) = line.call("PUT", "/v1/partitions/p", CUT);
     soak.applied(took);
     let is_due = soak.is_due(round);
@@ -66,6 +73,7 @@ fn toggle(soak: &mut Soak, line: &mut Line, lab: &Lab, daemon: &Daemon, round: u
     soak.healed(took);
     if is_due {
         assert!(lab.reaches_soon(1, 2), "round {round} healed nothing");
+        prepare();
         soak.take_stock(round, daemon.pid());
     }
 }
@@ -78,19 +86,19 @@ fn cuts_and_heals_by_the_thousand_wear_nothing_down() {
     let mut line = Line::open(daemon.socket());
     let mut soak = Soak::new("cycles", cycles);
     for round in 1..=cycles {
-        toggle(&mut soak, &mut line, &lab, &daemon, round);
+        toggle(&mut soak, &mut line, (&lab, &daemon), round, || ());
     }
     soak.end("An endpoint is probed every 10 ms meanwhile, and each record is kept as long as the daemon keeps records.");
 }
 
-/// How many readers stall at a time: of two users, each of whom may have 32.
+/// How many readers stall at a time: of three users, each of whom may have half of what the two others leave of 64.
 const STALLED: usize = 48;
 
 /// Connections whose answers nobody reads.
 fn stall(socket: &Path) -> Vec<UnixStream> {
     let paths = ["/v1/events", "/v1/events", "/v1/partitions", "/v1/partitions/p/probes"];
     let open = |at: usize| {
-        let mut stream = users::connect(socket, [MEMBER, ANOTHER][at / 4 % 2]);
+        let mut stream = users::connect(socket, [MEMBER, ANOTHER, A_THIRD][at / 4 % 3]);
         // A list that is asked for many times fills the socket.
         let request = format!("GET {} HTTP/1.1\r\nHost: i\r\n\r\n", paths[at % 4]).repeat(64);
         // The daemon may have refused it by now.
@@ -100,6 +108,48 @@ fn stall(socket: &Path) -> Vec<UnixStream> {
     (0..STALLED).map(open).collect()
 }
 
+/// How many connections the daemon of a lab has accepted and not closed: they have the name with which its socket
+/// was made.
+fn connections(lab: &Lab) -> usize {
+    let sockets = std::fs::read("/proc/net/unix").unwrap();
+    let (sockets, folder) = (String::from_utf8_lossy(&sockets), format!("{}/", lab.folder().display()));
+    let is_accepted = |line: &&str| line.contains(&folder) && line.split_whitespace().nth(5) == Some("03");
+    sockets.lines().filter(is_accepted).count()
+}
+
+/// Readers that stall, as many as there may be at a time. The daemon closes them after 10 s.
+struct Stalled<'a> {
+    lab: &'a Lab,
+    socket: &'a Path,
+    streams: Vec<UnixStream>,
+    since: Instant,
+    /// How many there have been.
+    opened: usize,
+}
+
+impl<'a> Stalled<'a> {
+    fn new(lab: &'a Lab, socket: &'a Path) -> Self {
+        let mut stalled = Self { lab, socket, streams: Vec::new(), since: Instant::now(), opened: 0 };
+        stalled.renew();
+        stalled
+    }
+
+    /// Puts new ones in their places.
+    fn renew(&mut self) {
+        self.streams.clear();
+        // What the daemon has not closed yet counts against its user. One connection is the test's own.
+        until("the readers before them are gone", || (connections(self.lab) <= 1).then_some(()));
+        self.streams = stall(self.socket);
+        (self.since, self.opened) = (Instant::now(), self.opened + STALLED);
+        // Then the daemon has all that it needs for them.
+        let mut answers: Vec<PollFd<'_>> =
+            self.streams.iter().map(|stream| PollFd::new(stream, PollFlags::IN)).collect();
+        until("each of them has an answer to read", || {
+            poll(&mut answers, Some(&Timespec::default())).is_ok_and(|count| count == STALLED).then_some(())
+        });
+    }
+}
+
 #[test]
 #[needs(root)]
 fn readers_that_stall_wear_nothing_down() {
@@ -107,15 +157,23 @@ fn readers_that_stall_wear_nothing_down() {
     let (lab, daemon, _listener) = lab_with_an_endpoint();
     let mut line = Line::open(daemon.socket());
     let mut soak = Soak::new("toggles", toggles);
-    let (mut stalled, mut since, mut opened) = (stall(daemon.socket()), Instant::now(), STALLED);
+    let mut stalled = Stalled::new(&lab, daemon.socket());
     for round in 1..=toggles {
-        // The daemon closes them after 10 s.
-        if since.elapsed() > Duration::from_secs(8) {
-            drop(stalled);
-            (stalled, since, opened) = (stall(daemon.socket()), Instant::now(), opened + STALLED);
+        if stalled.since.elapsed() > Duration::from_secs(8) {
+            stalled.renew();
         }
-        toggle(&mut soak, &mut line, &lab, &daemon, round);
+        // A look at the network may take longer than the daemon lets them stall: then one stock would count them, and
+        // another one would not. Some events come to those that stall now before the stock is taken.
+        let mut other = Line::open(daemon.socket());
+        toggle(&mut soak, &mut line, (&lab, &daemon), round, || {
+            stalled.renew();
+            for _ in 0..10 {
+                other.call("PUT", "/v1/partitions/q", CUT);
+                other.call("DELETE", "/v1/partitions/q", "");
+            }
+        });
     }
+    let opened = stalled.opened;
     drop(stalled);
     soak.end(&format!("{STALLED} readers at a time read nothing; {opened} in all."));
 }

@@ -160,8 +160,12 @@ impl Soak {
         assert_eq!(last.bpf_maps, first.bpf_maps, "BPF maps {since}");
         assert!(last.areas <= first.areas + 64, "memory areas grew {since}");
         assert!(last.threads <= first.threads + 4, "threads grew {since}");
-        let p99 = self.all_heals.quantile(0.99);
-        assert!(p99 < 100.0 * patience(), "heals took {p99} ms:\n{}", self.text);
+        // One in a hundred may, and one of fewer: a busy machine holds up one now and then.
+        let bound = Duration::from_millis(100).mul_f64(patience());
+        let late = self.all_heals.0.iter().filter(|took| **took >= bound).count();
+        assert!(late <= (heals / 100).max(1), "{late} heals took {bound:?} or longer:\n{}", self.text);
+        let slowest = Duration::from_secs_f64(self.all_heals.quantile(1.0) / 1000.0);
+        assert!(slowest < bound * 10, "{slowest:?}:\n{}", self.text);
     }
 }
 

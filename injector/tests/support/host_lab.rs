@@ -99,8 +99,10 @@ impl HostLab {
         self.route(of, host_end, host);
     }
 
-    /// Gives a plugged node both addresses of a host number, routes them there, and hides it.
+    /// Hides a plugged node, gives it both addresses of a host number, and routes them there.
     pub fn route(&mut self, of: &str, host_end: &str, host: u8) {
+        // First: a daemon that looks meanwhile must not find the addresses in a namespace with a name.
+        self.hide(of);
         let (v4, v6) = (self.ipv4(host), self.ipv6(host));
         self.ip("h", &format!("address add fe80::1/64 dev {host_end} nodad"));
         self.ip("h", &format!("route replace {v4}/32 dev {host_end}"));
@@ -108,7 +110,6 @@ impl HostLab {
         self.ip(of, &format!("address add {v4}/32 dev eth0"));
         self.ip(of, &format!("address add {v6}/128 dev eth0 nodad"));
         self.leave_by_gateway(of);
-        self.hide(of);
     }
 
     /// All that a node sends elsewhere goes to the host.
@@ -126,14 +127,23 @@ impl HostLab {
 
     /// A hidden node with both addresses of a host number, on a port of the host's bridge.
     pub fn bridged(&mut self, of: &str, port: &str, bridge: &str, host: u8) {
-        self.attach(of, port, bridge, host);
+        self.plug(of, port);
+        // Before it has addresses, as in `route`.
         self.hide(of);
+        self.put_on_bridge(of, port, bridge, host);
     }
 
     fn attach(&mut self, of: &str, port: &str, bridge: &str, host: u8) {
         self.plug(of, port);
+        self.put_on_bridge(of, port, bridge, host);
+    }
+
+    /// Joins a plugged node, which may be hidden, to a bridge.
+    fn put_on_bridge(&self, of: &str, port: &str, bridge: &str, host: u8) {
         self.ip("h", &format!("link set {port} master {bridge}"));
-        self.give(of, "eth0", host);
+        for command in self.subnet().commands(host, "eth0") {
+            self.ip(of, &command);
+        }
     }
 
     /// Starts a daemon on the host.

@@ -103,6 +103,27 @@ impl Daemon {
         asked.elapsed()
     }
 
+    /// Heals within a bound, and no later than this machine itself was late.
+    #[track_caller]
+    pub fn heals_within(&self, bound: Duration, name: &str) {
+        let (took, late) = injector_lab::late_during(|| self.heal_by_hand(name));
+        assert!(took < bound + late, "{name} was healed after {took:?}, on a machine that was {late:?} late");
+    }
+
+    /// Heals a partition, and what has ended too, every 10 ms for as long as something holds.
+    pub fn heal_over_and_over(&self, name: &str, mut goes_on: impl FnMut(&Heals) -> bool) -> Heals {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let mut heals = Heals::default();
+        while goes_on(&heals) {
+            heals.slowest = heals.slowest.max(self.heal_by_hand(name));
+            heals.count += 1;
+            let begun = Instant::now();
+            std::thread::sleep(PAUSE);
+            heals.late = heals.late.max(begun.elapsed().saturating_sub(PAUSE));
+        }
+        heals
+    }
+
     /// When an interface was last attached, by the timeline.
     pub fn attached_at(&self) -> injector_core::clock::MonoNs {
         let events = self.timeline();
@@ -137,6 +158,31 @@ impl Daemon {
             (found["hook"].as_str() == hook).then_some(found)
         })
     }
+}
+
+/// Statistics of repeated heals.
+#[derive(Debug, Default)]
+pub struct Heals {
+    pub count: usize,
+    slowest: Duration,
+    /// How late the pauses between them ended, at worst: a heal may be as late.
+    late: Duration,
+}
+
+impl Heals {
+    /// Asserts that no heal exceeded the bound by more than this machine was late.
+    #[track_caller]
+    pub fn assert_within(&self, bound: Duration) {
+        println!("{self:?}");
+        assert!(self.count > 0 && self.slowest < bound + self.late, "{self:?}");
+    }
+}
+
+/// The warnings of a view, but not that hooks were not read in time.
+pub fn warnings(view: &Value) -> Vec<&Value> {
+    let all = view["warnings"].as_array().unwrap_or_else(|| panic!("no warnings: {view}"));
+    let is_excused = |warning: &&Value| warning["text"].as_str().is_some_and(injector_lab::is_late_reading);
+    all.iter().filter(|warning| !is_excused(warning)).collect()
 }
 
 /// The filters on one side of an interface's clsact qdisc, as `tc` shows them.

@@ -39,7 +39,12 @@ pub fn detach(link: &Link) -> io::Result<()> {
 /// Detaches all links of one type that a process holds; how many there were.
 pub fn detach_all(process: u32, kind: &str) -> usize {
     let links = of_process(process).into_iter().filter(|link| link.kind == kind);
-    links.map(|link| detach(&link).unwrap_or_else(|error| panic!("{link:?}: {error}"))).count()
+    let detached = links.map(|link| match detach(&link) {
+        // The process has noticed that another one is gone, and has closed it.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        answer => answer.unwrap_or_else(|error| panic!("{link:?}: {error}")),
+    });
+    detached.count()
 }
 
 fn bpf(command: libc::c_int, words: &[u32]) -> io::Result<i32> {

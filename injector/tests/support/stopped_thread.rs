@@ -3,8 +3,6 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::support::Daemon;
-
 /// One thread of a daemon, stopped until this is dropped. Must be dropped by the thread that made it.
 pub struct StoppedThread(libc::pid_t);
 
@@ -15,25 +13,25 @@ fn trace(request: libc::c_uint, thread: libc::pid_t) -> std::io::Result<()> {
 }
 
 impl StoppedThread {
-    /// The thread that is in a namespace.
-    pub fn of(daemon: &Daemon, netns: &str) -> Self {
+    /// The thread of a daemon's process that is in a namespace.
+    pub fn of(pid: u32, netns: &str) -> Self {
         let inside = std::fs::metadata(format!("/run/netns/{netns}")).unwrap().ino();
         // A thread that ends meanwhile is in none.
-        Self::find(daemon, |task| {
+        Self::find(pid, |task| {
             std::fs::metadata(task.join("ns/net")).is_ok_and(|netns| netns.ino() == inside)
         })
     }
 
     /// The thread that starts the threads of namespaces, and asks what only its rights may ask.
-    pub fn supervisor(daemon: &Daemon) -> Self {
-        Self::find(daemon, |task| {
+    pub fn supervisor(pid: u32) -> Self {
+        Self::find(pid, |task| {
             std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "netns")
         })
     }
 
     /// The thread of the daemon's task, and no other: the first of the process.
-    pub fn main(daemon: &Daemon) -> Self {
-        Self::stop(libc::pid_t::try_from(daemon.id()).unwrap())
+    pub fn main(pid: u32) -> Self {
+        Self::stop(libc::pid_t::try_from(pid).unwrap())
     }
 
     /// Its id.
@@ -41,8 +39,7 @@ impl StoppedThread {
         self.0
     }
 
-    fn find(daemon: &Daemon, is_it: impl Fn(&Path) -> bool) -> Self {
-        let pid = daemon.cli("status")["pid"].as_u64().unwrap();
+    fn find(pid: u32, is_it: impl Fn(&Path) -> bool) -> Self {
         let thread = std::fs::read_dir(format!("/proc/{pid}/task"))
             .unwrap()
             .map(|task| task.unwrap())

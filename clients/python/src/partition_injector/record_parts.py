@@ -166,6 +166,7 @@ class LinkRecord:
     leaked_packets: Optional[int]
     first_leak_ns: Optional[int]
     unnamed_packets: int
+    hooks_unread: bool
     late_packets: Optional[int]
     crossed_bytes: Optional[int]
     crossed_flows: Optional[int]

@@ -8,13 +8,13 @@ use super::Interfaces;
 use super::entry::{Bypass, Entry};
 use super::link_coverage::{CutLinks, LinkCoverage};
 use super::reasons::{line, see_both, shown_place, shown_places, translated};
-use crate::discovery::devices::{shown_device, usable};
+use crate::discovery::devices::usable;
 use crate::discovery::homes::Home;
 use crate::discovery::link_coverage::{Closure, CoverageAssessor, LinkAssessment, LocalFault, Reason};
 use crate::discovery::naming::{Ours, Sources, identity, is_routable, is_virtual};
 use crate::discovery::picture::{Picture, Seen};
 use crate::discovery::places::{Found, Place};
-use crate::discovery::strangers::Suspect;
+use crate::discovery::strangers::{Reading, Suspect};
 use crate::netlink::{Kind, LinkFacts};
 use injector_core::api::{Bypassed, CoverageState, Uncovered};
 use injector_core::clock::{MonoNs, TimeRange};
@@ -59,7 +59,7 @@ impl Interfaces {
         self.home_names =
             self.homes.iter().map(|(peer, home)| (*peer, self.known[home.at].netns.clone())).collect();
         self.identity = identity;
-        // A device that they do not have is gone by now at the latest.
+        // What the homes lack that answered was gone by now at the latest.
         let facts = (&self.read, MonoNs::now(), &self.known[..]);
         self.sightings.update(config, facts, &self.homes, &self.identity);
         self.hold_back(&mut picture);
@@ -92,13 +92,13 @@ impl Interfaces {
         news
     }
 
-    /// Takes in a device that has appeared in a peer's home by an instant, before the next survey does: until its MAC
+    /// Takes in a device that has appeared in a peer's home at an instant, before the next survey does: until its MAC
     /// address names the peer, its frames pass the other ends. Returns whether the device is new.
     pub(super) fn greet(
         &mut self,
         config: &Config,
         netns: Option<&Netns>,
-        by: MonoNs,
+        at: MonoNs,
         link: &LinkFacts,
     ) -> bool {
         let is_home = |home: &Home| home.is_alone && self.known[home.at].netns.as_ref() == netns;
@@ -108,15 +108,18 @@ impl Interfaces {
         let Some(mac) = link.mac.filter(|mac| usable(link) && *mac != [0; 6] && mac[0] & 1 == 0) else {
             return false;
         };
-        let links = self.known.iter().flat_map(|space| &space.facts.links);
-        let is_taken = links.into_iter().any(|known| known.mac == Some(mac))
+        // Its own namespace may have had it on a device that is gone.
+        let others = self.known.iter().filter(|space| space.netns.as_ref() != netns);
+        let mut links = others.flat_map(|space| &space.facts.links);
+        let is_taken = links.any(|known| known.mac == Some(mac))
+            || self.identity.doubled.contains(&mac)
             || config.peers.iter().any(|other| other.id != peer && other.mac == Some(mac));
         // The master among virtual routers has their shared MAC address, and each of the others may have a
         // device with it.
         if is_taken || is_virtual(mac) || self.identity.macs.contains_key(&mac) {
             return false;
         }
-        self.sightings.record_device(mac, peer, shown_device(&link.name, netns), (by, by));
+        self.sightings.record_device(mac, peer, (netns, &link.name), Reading { since: at, by: at });
         self.identity.macs.insert(mac, peer);
         true
     }
@@ -259,11 +262,7 @@ impl Interfaces {
             let with = CoverageAssessor::new(&picture, &hooked, &self.redirected);
             let without = CoverageAssessor::new(&picture, &whole, &self.redirected);
             for (link, found) in links.iter().zip(&mut found) {
-                let assess = |assessor: &CoverageAssessor<'_>| {
-                    assessor.assess_in(*link, cut.links, cut.is_grouped).state
-                };
-                let alone = assess(&without);
-                if !matches!(alone, CoverageState::Not | CoverageState::Partly) || alone <= assess(&with) {
+                if !is_worse(*link, cut, &without, &with) {
                     continue;
                 }
                 let on_link = bypassed.iter().filter(|(id, _)| with.involves(*link, *id));
@@ -272,6 +271,29 @@ impl Interfaces {
                     why: bypass.why.clone(),
                     time: gap,
                 }));
+            }
+        }
+        found
+    }
+
+    /// Whether links, in their order, rely on interfaces whose hooks were not read since their cut was healed.
+    pub fn unread(
+        &self,
+        links: &[Link],
+        cut: CutLinks<'_>,
+        (heal, unread): (MonoNs, &BTreeSet<u32>),
+    ) -> Vec<bool> {
+        let mut found = vec![false; links.len()];
+        if unread.is_empty() {
+            return found;
+        }
+        let until_ns = Some(heal + std::time::Duration::from_nanos(1));
+        for (_, picture, hooked) in self.parts(TimeRange { from_ns: heal, until_ns }) {
+            let read: BTreeSet<u32> = hooked.difference(unread).copied().collect();
+            let with = CoverageAssessor::new(&picture, &hooked, &self.redirected);
+            let without = CoverageAssessor::new(&picture, &read, &self.redirected);
+            for (link, found) in links.iter().zip(&mut found) {
+                *found |= is_worse(*link, cut, &without, &with);
             }
         }
         found
@@ -520,4 +542,11 @@ fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: TimeRange) {
         return;
     }
     times.push(Uncovered { interface, time: gap });
+}
+
+/// Whether a link passes fewer hooks by one assessor than by another, and so passes none somewhere.
+fn is_worse(link: Link, cut: CutLinks<'_>, one: &CoverageAssessor<'_>, other: &CoverageAssessor<'_>) -> bool {
+    let assess = |assessor: &CoverageAssessor<'_>| assessor.assess_in(link, cut.links, cut.is_grouped).state;
+    let state = assess(one);
+    matches!(state, CoverageState::Not | CoverageState::Partly) && state > assess(other)
 }

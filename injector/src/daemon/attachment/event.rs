@@ -32,7 +32,7 @@ impl EventSinks {
     }
 }
 
-/// News of a namespace, by name, and an instant by which it came.
+/// News of a namespace, by name, and the instant at which it came.
 pub type KeptNews = (Option<Netns>, MonoNs, News);
 
 /// An event about interfaces that the daemon's task is notified of.

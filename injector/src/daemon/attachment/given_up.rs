@@ -1,6 +1,7 @@
 //! Handles addresses that a peer has given up, or that someone else has too, before the next survey finds
 //! them: until then they would still name the peer, and a cut would drop frames of whoever has them now.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Interfaces;
@@ -11,20 +12,22 @@ use injector_core::config::Netns;
 use injector_core::identity::Mac;
 
 impl Interfaces {
-    /// Takes in that an address or a MAC address of a peer may be someone else's, by an instant; whether this changes what names
-    /// the peer.
+    /// Takes in news, which came at an instant, that an address or a MAC address of a peer may be someone else's; whether this
+    /// changes what names the peer.
     pub(super) fn give_up(
         &mut self,
         kernel: &mut Kernel,
         netns: Option<&Netns>,
-        by: MonoNs,
+        at: MonoNs,
         news: &News,
     ) -> bool {
+        let mut is_changed = false;
         if let News::Link(link) = news
             && let Some(mac) = link.mac.filter(|mac| self.is_anothers(netns, *mac))
         {
             self.identity.macs.remove(&mac);
-            return self.identity.doubled.insert(mac);
+            self.sightings.record_doubled(mac);
+            is_changed = self.identity.doubled.insert(mac);
         }
         let mac = match news {
             News::Address(index, address, is_there) => {
@@ -34,16 +37,16 @@ impl Interfaces {
             News::Link(link) if link.mac.is_some() => self.given_up_mac(netns, link.index, link.mac),
             _ => None,
         };
-        let Some(mac) = mac else { return false };
+        let Some(mac) = mac else { return is_changed };
         for (peer, home) in &self.homes {
             if self.known[home.at].netns.as_ref() == netns {
-                self.sightings.record_given_up(mac, *peer, by);
+                self.sightings.record_given_up(mac, *peer, at);
             }
         }
         if let Err(error) = kernel.forget_mac(mac) {
             tracing::error!(%error, "the programs may take frames to a MAC address that a peer has given up for the peer's");
         }
-        self.identity.macs.remove(&mac).is_some()
+        self.identity.macs.remove(&mac).is_some() || is_changed
     }
 
     /// Whether a MAC address of a device in a namespace is that of a peer that lives elsewhere.
@@ -68,12 +71,16 @@ impl Interfaces {
         true
     }
 
-    /// The MAC address that a device of a peer's home had, if no device there has it any more.
-    fn given_up_mac(&self, netns: Option<&Netns>, index: u32, now: Option<Mac>) -> Option<Mac> {
+    /// The MAC address that a device of a peer's home had until this news, if no device there has it any more.
+    fn given_up_mac(&mut self, netns: Option<&Netns>, index: u32, now: Option<Mac>) -> Option<Mac> {
         let mut homes = self.homes.values().map(|home| &self.known[home.at]);
         let home = homes.find(|home| home.netns.as_ref() == netns)?;
-        let mac = home.facts.link(index)?.mac.filter(|mac| Some(*mac) != now)?;
-        let is_on_another = home.facts.links.iter().any(|link| link.index != index && link.mac == Some(mac));
-        (!is_on_another).then_some(mac)
+        let found = home.facts.links.iter().map(|link| (link.index, link.mac));
+        let mut macs: BTreeMap<u32, Option<Mac>> = found.collect();
+        let of_home = self.device_news.range((netns.cloned(), 0)..=(netns.cloned(), u32::MAX));
+        macs.extend(of_home.map(|((_, index), mac)| (*index, *mac)));
+        self.device_news.insert((netns.cloned(), index), now);
+        let mac = macs.insert(index, now).flatten()?;
+        (!macs.values().any(|other| *other == Some(mac))).then_some(mac)
     }
 }

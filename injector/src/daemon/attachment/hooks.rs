@@ -11,6 +11,7 @@ use super::entry::{Bypass, Entry};
 use super::hook_answers::HooksAnswer;
 use super::hook_reading::{HookScope, HooksFound, LESS, PATIENCE, RECENT, Read, UNANSWERED, Wanted};
 use super::pending::PendingAnswer;
+use super::reasons::place;
 use super::{InterfaceEvent, Interfaces};
 use crate::datapath::{Foreign, HookState, Names, ids, names};
 use crate::netlink::news::News;
@@ -154,6 +155,16 @@ impl Interfaces {
         awaited.map(|entry| entry.hooks_read_at.unwrap_or(MonoNs(0))).min().unwrap_or(MonoNs(u64::MAX))
     }
 
+    /// The interfaces that our programs are on.
+    pub fn hooked_now(&self) -> BTreeSet<u32> {
+        self.with_programs().map(|entry| entry.id).collect()
+    }
+
+    /// Whether the hooks of an interface were read since an instant, at which the programs that are on it were on it already.
+    pub fn are_hooks_known_since(&self, id: u32, since: MonoNs) -> bool {
+        self.entry(id).is_some_and(|entry| entry.was_attached_at(since) && entry.are_hooks_known_since(since))
+    }
+
     /// Whether a namespace was asked for its hooks so long ago, and has yet to answer.
     #[expect(clippy::ref_option, reason = "the key of a map")]
     pub(super) fn was_asked_before(&self, netns: &Option<Netns>, span: Duration) -> bool {
@@ -232,7 +243,8 @@ impl Interfaces {
             };
             // The interface may have been lost, and attached again, since its hooks were asked for.
             let Some(at) = self.entries.iter().position(is_it) else { continue };
-            if are_others_known || !self.is_host_end(id) {
+            // Nothing was read of an interface that is gone.
+            if state.is_some() && (are_others_known || !self.is_host_end(id)) {
                 let entry = &mut self.entries[at];
                 entry.hooks_read_at = entry.hooks_read_at.max(Some(found.at));
             }
@@ -283,8 +295,7 @@ impl Interfaces {
             *last = (*last).min(entry.hooks_read_at);
         }
         let unread = unread.into_iter().map(|(netns, last)| {
-            let place =
-                netns.as_ref().map_or_else(|| "the daemon's own namespace".to_owned(), ToString::to_string);
+            let place = place(netns.as_ref());
             let why = self.why_unread(netns.as_ref(), since);
             let age = last.map(|at| MonoNs::now().saturating_since(at).as_millis());
             let age = age.map_or_else(String::new, |age| format!("; they were last read {age} ms before"));

@@ -92,6 +92,8 @@ pub struct Interfaces {
     taken_over: BTreeMap<IpAddr, PeerId>,
     /// The pictures of the past, each with its time.
     eras: eras::Eras,
+    /// What news have said since then of devices in the homes, by their indexes: the MAC address of each, if it is there.
+    device_news: BTreeMap<(Option<Netns>, u32), Option<injector_core::identity::Mac>>,
     /// The MAC addresses that frames and neighbour tables have shown.
     sightings: strangers::Sightings,
     /// Host ends of veths past which programs of others may redirect, as of the last reading of them.
@@ -258,6 +260,7 @@ impl Interfaces {
             identity: injector_core::identity::Identity::default(),
             taken_over: BTreeMap::new(),
             eras: eras::Eras::default(),
+            device_news: BTreeMap::new(),
             sightings: strangers::Sightings::default(),
             read: strangers::ReadTime::default(),
             redirected: BTreeSet::new(),
@@ -311,6 +314,7 @@ impl Interfaces {
         }
         self.add_loopbacks().await?;
         let surveyed = self.question(config).answer().await;
+        let unanswered: Vec<Option<Netns>> = surveyed.read.unanswered.keys().cloned().collect();
         let found = self.take_surveyed(surveyed);
         self.check_contained(config)?;
         if let Some(interface) = self.loopback() {
@@ -325,7 +329,10 @@ impl Interfaces {
                 self.entries.push(Entry::new(id, worded(config, &self.known, interface), Some(why)));
             }
             if self.entries.is_empty() {
-                return Err(StartError::NothingFound);
+                return Err(match unanswered.first() {
+                    None => StartError::NothingFound,
+                    Some(netns) => StartError::NotAnswered { place: reasons::place(netns.as_ref()) },
+                });
             }
             self.warn(config, &found);
         }
@@ -428,10 +435,9 @@ impl Interfaces {
                         News::Ended(why) => changes.reported.push(unnoticed(netns.as_ref(), why)),
                         _ => {}
                     }
-                    let by = MonoNs::now();
-                    let is_given_up = self.give_up(kernel, netns.as_ref(), by, &news);
+                    let is_given_up = self.give_up(kernel, netns.as_ref(), at, &news);
                     let is_met =
-                        matches!(&news, News::Link(link) if self.greet(config, netns.as_ref(), by, link));
+                        matches!(&news, News::Link(link) if self.greet(config, netns.as_ref(), at, link));
                     if is_given_up || is_met {
                         self.bind(kernel, cuts.is_rolling);
                     }
@@ -444,7 +450,7 @@ impl Interfaces {
                     if self.calls_for_survey(config, netns.as_ref(), &news) {
                         self.ask_for_survey(at);
                     }
-                    self.keep_news(netns.as_ref(), by, &news);
+                    self.keep_news(netns.as_ref(), at, &news);
                 }
             }
             InterfaceEvent::Mounts { at } => {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -16,6 +17,10 @@ use crate::netns::{Identity, Listed, NetnsError, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Interfaces, Netns};
 use injector_core::model::PeerId;
+
+/// How long a namespace may take over the first question: at a start everything depends on the answer, and nobody has cut anything
+/// yet. A reload, which begins anew too, has twice as long in all.
+const FIRST: Duration = Duration::from_secs(5);
 
 /// The result of the reading before this one: a namespace whose thread is late is taken to be as it was.
 #[derive(Clone, Copy)]
@@ -35,12 +40,31 @@ pub struct ReadNamespaces {
     pub known: Vec<Namespace>,
     /// The identities of those that have answered.
     pub answered: Answered,
-    /// Namespaces that did not answer, and are taken to be as they were.
+    /// Namespaces that did not answer. They are taken to be as they were, or are left out if nobody knows how that was.
     pub unanswered: Unanswered,
 }
 
 /// Namespaces that did not answer.
 pub type Unanswered = BTreeMap<Option<Netns>, Silent>;
+
+/// Why a namespace was not read.
+struct Unread {
+    why: String,
+    /// Whether it did not answer in time, and may do so another time.
+    is_late: bool,
+}
+
+impl Unread {
+    fn other(why: impl fmt::Display) -> Self {
+        Self { why: why.to_string(), is_late: false }
+    }
+}
+
+impl From<NetnsError> for Unread {
+    fn from(error: NetnsError) -> Self {
+        Self { why: error.to_string(), is_late: error.is_late() }
+    }
+}
 
 /// The part that did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +151,7 @@ impl<'a> FactsReading<'a> {
         }
         let others: Vec<(Identity, Arc<OwnedFd>)> =
             self.files.iter().map(|(identity, (_, file))| (*identity, file.clone())).collect();
+        let is_first = self.before.is_none_or(|before| before.known.is_empty());
         let mut questions = Vec::new();
         for (netns, identity) in wanted {
             let (worker, others) = (self.workers.of(netns.as_ref()).await, others.clone());
@@ -134,14 +159,17 @@ impl<'a> FactsReading<'a> {
                 let asked = match worker {
                     // The thread is in what had the name before: the daemon's task replaces it.
                     Ok(worker) if worker.identity() != identity => {
-                        Err("the name refers to another namespace now".to_owned())
+                        Err(Unread::other("the name refers to another namespace now"))
                     }
-                    Ok(worker) => worker
-                        .ask(move || async move { ask(others).await.map_err(|error| error.to_string()) })
-                        .await
-                        .map_err(|error| error.to_string())
-                        .flatten(),
-                    Err(error) => Err(error.to_string()),
+                    Ok(worker) => {
+                        let question = move || ask(others);
+                        let asked = match is_first {
+                            true => worker.ask_within(FIRST, question).await,
+                            false => worker.ask(question).await,
+                        };
+                        asked.map_err(Unread::from).and_then(|asked| asked.map_err(Unread::other))
+                    }
+                    Err(error) => Err(error.into()),
                 };
                 (netns, identity, asked)
             });
@@ -202,13 +230,19 @@ impl<'a> FactsReading<'a> {
                 Ok(identity) => identity,
                 Err(error) => {
                     // Nobody can say which namespace has the name: it is taken to be the one that had it.
-                    let before = self.before.and_then(|before| before.identity(netns.as_ref()));
-                    let identity = before.filter(|identity| self.seen.insert(*identity))?;
                     let silent = match &error {
                         NetnsError::Hung { .. } => Silent::File,
                         _ => Silent::Thread,
                     };
-                    self.take_unanswered(netns, identity, &error.to_string(), silent);
+                    let before = self.before.and_then(|before| before.identity(netns.as_ref()));
+                    let Some(before) = before else {
+                        if error.is_late() {
+                            self.unanswered.insert(netns, silent);
+                        }
+                        return None;
+                    };
+                    let identity = Some(before).filter(|identity| self.seen.insert(*identity))?;
+                    self.take_unanswered(netns, identity, &error.into(), silent);
                     return None;
                 }
             },
@@ -225,7 +259,7 @@ impl<'a> FactsReading<'a> {
         Some((netns, identity))
     }
 
-    fn take(&mut self, netns: Option<Netns>, identity: Identity, asked: Result<Asked, String>) {
+    fn take(&mut self, netns: Option<Netns>, identity: Identity, asked: Result<Asked, Unread>) {
         match asked {
             Ok((facts, ids, file)) => {
                 if let Some(file) = file {
@@ -239,9 +273,13 @@ impl<'a> FactsReading<'a> {
     }
 
     /// Takes a namespace that did not answer to be as it was: that says nothing of what is in it. Forgotten, its peers would have
-    /// no home, and their links no cover.
-    fn take_unanswered(&mut self, netns: Option<Netns>, identity: Identity, error: &str, silent: Silent) {
+    /// no home, and their links no cover. One that nobody knows is asked again if it was late.
+    fn take_unanswered(&mut self, netns: Option<Netns>, identity: Identity, unread: &Unread, silent: Silent) {
+        let Unread { why: error, is_late } = unread;
         let Some((space, ids)) = self.before.and_then(|before| before.of(netns.as_ref(), identity)) else {
+            if *is_late {
+                self.unanswered.insert(netns, silent);
+            }
             // A file under /run/netns need not be a namespace.
             return tracing::debug!(error, "a namespace was not looked into");
         };

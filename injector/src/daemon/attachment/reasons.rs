@@ -96,3 +96,8 @@ pub fn line(place: &Place) -> String {
     };
     format!("{{ name: {}{netns} }}", place.name)
 }
+
+/// A namespace in words.
+pub(super) fn place(netns: Option<&Netns>) -> String {
+    netns.map_or_else(|| "the daemon's own namespace".to_owned(), ToString::to_string)
+}

@@ -30,12 +30,18 @@ impl Interfaces {
         let ReadNamespaces { known, answered, unanswered } = read;
         self.workers.adopt(workers);
         (self.listed, self.known, self.answered, self.homes) = (listed, known, answered, homes);
+        // Of those that did not answer, the facts are older than the news.
+        self.device_news.retain(|(netns, _), _| unanswered.contains_key(netns));
         self.take_names(read_at, &unanswered);
         self.read = ReadTime { since: read_at, unanswered: unanswered.keys().cloned().collect() };
         for (netns, silent) in unanswered {
             match silent {
                 Silent::File => self.check_names_later(MonoNs::now()),
-                Silent::Thread => self.read_again_later(netns, AGAIN, News::Overrun),
+                Silent::Thread if self.known.iter().any(|space| space.netns == netns) => {
+                    self.read_again_later(netns, AGAIN, News::Overrun);
+                }
+                // No thread is kept in one that nobody knows.
+                Silent::Thread => self.send_later(InterfaceEvent::Survey { at: MonoNs::now() }),
             }
         }
         for space in self.known.iter().filter(|space| space.facts.nat.is_changing) {
@@ -191,6 +197,7 @@ impl Interfaces {
         let open_since = cuts.open_since.unwrap_or_else(MonoNs::now);
         self.coverage.forget(open_since);
         self.eras.forget(open_since);
+        self.sightings.forget(open_since);
         changes.reported.extend(self.forget_unneeded());
         self.take_kept_news(config, kernel, kept);
         self.watch_others(config);

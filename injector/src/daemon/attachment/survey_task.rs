@@ -81,22 +81,22 @@ impl Interfaces {
     }
 
     /// Keeps news that come while a survey is under way, which may not have seen what they report.
-    pub(super) fn keep_news(&mut self, netns: Option<&Netns>, by: MonoNs, news: &News) {
+    pub(super) fn keep_news(&mut self, netns: Option<&Netns>, at: MonoNs, news: &News) {
         if let Some(kept) = &mut self.surveying {
             match kept.len() {
-                0..MOST_NEWS => kept.push((netns.cloned(), by, news.clone())),
+                0..MOST_NEWS => kept.push((netns.cloned(), at, news.clone())),
                 // After so many, another survey says more than each of them.
-                _ => kept[0] = (netns.cloned(), by, News::Overrun),
+                _ => kept[0] = (netns.cloned(), at, News::Overrun),
             }
         }
     }
 
     /// Takes in the news that came while the survey was under way that has just been taken in.
     pub(super) fn take_kept_news(&mut self, config: &Config, kernel: &mut Kernel, kept: Vec<KeptNews>) {
-        for (netns, by, news) in kept {
-            self.give_up(kernel, netns.as_ref(), by, &news);
+        for (netns, at, news) in kept {
+            self.give_up(kernel, netns.as_ref(), at, &news);
             if let News::Link(link) = &news {
-                self.greet(config, netns.as_ref(), by, link);
+                self.greet(config, netns.as_ref(), at, link);
             }
             if self.calls_for_survey(config, netns.as_ref(), &news) {
                 self.ask_for_survey(MonoNs::now());

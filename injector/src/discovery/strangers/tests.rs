@@ -2,7 +2,6 @@ use super::super::homes::homes;
 use super::super::test_topologies::{config, device, facts, space, switched, via};
 use super::*;
 use crate::netlink::{Kind, LinkFacts};
-use injector_common::key::PASSAGE;
 use injector_core::clock::MonoNs;
 use injector_core::identity::StrangerId;
 
@@ -96,7 +95,8 @@ fn a_device_of_a_home_is_that_peer() {
     );
     twice.update(&config, (&read(2), MonoNs(2), &spaces), &homes, &doubled);
     assert_eq!(twice.peer_matches(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[2]));
-    sightings.record_device(mac, PeerId(3), "eth0 in c".to_owned(), (MonoNs(1), MonoNs(1)));
+    let one = Reading { since: MonoNs(1), by: MonoNs(1) };
+    sightings.record_device(mac, PeerId(3), (None, "eth0"), one);
     assert_eq!(
         sightings.peer_matches(&config, &identity, &from(mac, "192.0.2.7")),
         may_be(&[2, 3]),
@@ -106,98 +106,148 @@ fn a_device_of_a_home_is_that_peer() {
     assert_eq!(sightings.peer_matches(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[3]));
 }
 
+/// An instant, in seconds: far enough from others for a frame to be on its way.
+fn at(seconds: u64) -> MonoNs {
+    MonoNs(seconds * 1_000_000_000)
+}
+
+/// Three peers on a switch, of whom the second one's home is looked at.
+struct Watched {
+    config: Config,
+    spaces: Vec<Namespace>,
+    homes: BTreeMap<PeerId, Home>,
+    sightings: Sightings,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let (config, spaces) = (config(""), switched());
+        let homes = homes(&config, &spaces, &BTreeMap::new());
+        Self { config, spaces, homes, sightings: Sightings::default() }
+    }
+
+    /// The MAC address of the second peer's device.
+    fn mac(&self) -> Mac {
+        self.spaces[2].facts.links[0].mac.unwrap()
+    }
+
+    /// Takes in a survey that began at an instant, and that namespaces did not answer; these name the second peer.
+    fn survey(&mut self, seconds: u64, unanswered: &[&Namespace], macs: &[Mac]) {
+        let unanswered = unanswered.iter().map(|space| space.netns.clone()).collect();
+        let read = ReadTime { since: at(seconds), unanswered };
+        let identity =
+            Identity { macs: macs.iter().map(|mac| (*mac, PeerId(2))).collect(), ..Identity::default() };
+        let by = MonoNs(at(seconds).0 + 100_000_000);
+        self.sightings.update(&self.config, (&read, by, &self.spaces), &self.homes, &identity);
+    }
+
+    /// Whose the frames of a stranger may be that came within a time.
+    fn matched(&self, mac: Mac, first: u64, last: u64) -> Vec<PeerMatch> {
+        let stranger = Stranger { first: at(first), last: at(last), ..from(mac, "192.0.2.7") };
+        self.sightings.peer_matches(&self.config, &Identity::default(), &stranger)
+    }
+}
+
+fn is(name: &str) -> Vec<PeerMatch> {
+    vec![PeerMatch::Is(PeerId(2), format!("{name} in netns b"))]
+}
+
 /// The MAC address of a device that is gone, or has another one, may be anyone's afterwards.
 #[test]
 fn a_mac_address_that_a_peer_has_given_up_is_its_own_no_longer() {
-    const FAR: u64 = 10 * PASSAGE;
-    let config = config("");
-    let mut spaces = switched();
-    let homes = homes(&config, &spaces, &BTreeMap::new());
-    let mac = spaces[2].facts.links[0].mac.unwrap();
-    let identity = Identity { macs: BTreeMap::from([(mac, PeerId(2))]), ..Identity::default() };
-    let mut sightings = Sightings::default();
-    let update = |sightings: &mut Sightings, since, spaces: &[Namespace], identity: &Identity| {
-        sightings.update(&config, (&read(since), MonoNs(since + 10), spaces), &homes, identity);
-    };
-    let matched = |sightings: &Sightings, first, last| {
-        let stranger = Stranger { first: MonoNs(first), last: MonoNs(last), ..from(mac, "192.0.2.7") };
-        sightings.peer_matches(&config, &Identity::default(), &stranger)
-    };
-    let is = [PeerMatch::Is(PeerId(2), "eth0 in netns b".to_owned())];
-    update(&mut sightings, 100, &spaces, &identity);
-    assert_eq!(matched(&sightings, 1, FAR), is);
-    spaces[2].facts.links[0].mac = Some(MAC);
-    update(&mut sightings, 200, &spaces, &Identity::default());
-    assert_eq!(matched(&sightings, 1, 100), is);
-    assert_eq!(matched(&sightings, 1, FAR), may_be(&[2]), "some of it may have been someone else's");
-    assert_eq!(matched(&sightings, 211 + PASSAGE, FAR), []);
+    let mut lab = Watched::new();
+    let mac = lab.mac();
+    lab.survey(100, &[], &[mac]);
+    assert_eq!(lab.matched(mac, 1, 900), is("eth0"));
+    lab.spaces[2].facts.links[0].mac = Some(MAC);
+    lab.survey(200, &[], &[]);
+    assert_eq!(lab.matched(mac, 1, 99), is("eth0"));
+    assert_eq!(lab.matched(mac, 1, 900), may_be(&[2]), "some of it may have been someone else's");
+    assert_eq!(lab.matched(mac, 201, 900), []);
     // The device has the MAC address again.
-    spaces[2].facts.links[0].mac = Some(mac);
-    update(&mut sightings, FAR, &spaces, &identity);
-    assert_eq!(matched(&sightings, 211 + PASSAGE, 2 * FAR), is, "before it was noticed");
-    assert_eq!(matched(&sightings, 1, 2 * FAR), may_be(&[2]));
-    update(&mut sightings, FAR + 1, &spaces, &identity);
+    lab.spaces[2].facts.links[0].mac = Some(mac);
+    lab.survey(900, &[], &[mac]);
+    assert_eq!(lab.matched(mac, 201, 950), may_be(&[2]));
+    lab.survey(901, &[], &[mac]);
+    assert_eq!(lab.matched(mac, 902, 950), is("eth0"));
     // News say that it is gone, before a survey does.
-    sightings.record_given_up(mac, PeerId(2), MonoNs(3 * FAR));
-    assert_eq!(matched(&sightings, FAR + 1, 2 * FAR), may_be(&[2]), "nobody knows since when");
-    assert_eq!(matched(&sightings, 3 * FAR + PASSAGE + 1, 4 * FAR), []);
+    lab.sightings.record_given_up(mac, PeerId(2), at(1000));
+    assert_eq!(lab.matched(mac, 902, 950), may_be(&[2]), "nobody knows since when");
+    assert_eq!(lab.matched(mac, 1001, 1100), []);
     // A survey that began before them says otherwise, until the news that came meanwhile is taken in again.
-    update(&mut sightings, 2 * FAR, &spaces, &identity);
-    sightings.record_given_up(mac, PeerId(2), MonoNs(3 * FAR));
-    assert_eq!(matched(&sightings, FAR + 1, 2 * FAR), is);
-    assert_eq!(matched(&sightings, 3 * FAR + PASSAGE + 1, 4 * FAR), []);
+    lab.survey(999, &[], &[mac]);
+    lab.sightings.record_given_up(mac, PeerId(2), at(1000));
+    assert_eq!(lab.matched(mac, 902, 950), is("eth0"));
+    assert_eq!(lab.matched(mac, 1001, 1100), []);
+    lab.sightings.forget(at(1100));
+    assert_eq!(lab.matched(mac, 902, 950), [], "no record is open that it counts for");
 }
 
 /// Whoever had the MAC address before is not the peer that has it now.
 #[test]
 fn a_mac_address_was_someone_elses_before_it_came() {
-    let config = config("");
-    let mut spaces = switched();
-    let homes = homes(&config, &spaces, &BTreeMap::new());
     let mac = [2, 0, 0, 0, 0, 77];
-    let mut sightings = Sightings::default();
-    let stranger =
-        |first, last| Stranger { first: MonoNs(first), last: MonoNs(last), ..from(mac, "192.0.2.7") };
-    let matched = |sightings: &Sightings, first, last| {
-        sightings.peer_matches(&config, &Identity::default(), &stranger(first, last))
+    let found = Reading { since: at(200), by: at(200) };
+    let netns = Watched::new().spaces[2].netns.clone();
+    let record = |lab: &mut Watched| {
+        lab.sightings.record_device(mac, PeerId(2), (netns.as_ref(), "eth1"), found);
     };
-    let is = [PeerMatch::Is(PeerId(2), "eth1 in netns b".to_owned())];
-    let had = |is_seen: bool, spaces: &mut Vec<Namespace>| {
-        let mut sightings = Sightings::default();
-        if is_seen {
-            spaces[0].facts.links.push(LinkFacts { mac: Some(mac), ..device(0, 99, "dummy0", Kind::Other) });
-        }
-        sightings.update(&config, (&read(100), MonoNs(110), spaces), &homes, &Identity::default());
-        sightings.record_device(mac, PeerId(2), "eth1 in netns b".to_owned(), (MonoNs(200), MonoNs(210)));
-        sightings
-    };
-    sightings.record_device(mac, PeerId(2), "eth1 in netns b".to_owned(), (MonoNs(200), MonoNs(210)));
-    assert_eq!(matched(&sightings, 1, 300), is, "nothing shows that it was not there");
-    let sightings = had(false, &mut spaces);
-    assert_eq!(matched(&sightings, 1, 100), []);
-    assert_eq!(matched(&sightings, 101, 300), is, "before it was noticed");
-    let sightings = had(true, &mut spaces);
-    assert_eq!(matched(&sightings, 101, 300), may_be(&[2]));
-    assert_eq!(matched(&sightings, 210, 300), is);
+    let mut lab = Watched::new();
+    record(&mut lab);
+    assert_eq!(lab.matched(mac, 1, 300), is("eth1"), "nothing shows that it was not there");
+
+    let mut lab = Watched::new();
+    lab.survey(100, &[], &[]);
+    record(&mut lab);
+    assert_eq!(lab.matched(mac, 1, 99), []);
+    assert_eq!(lab.matched(mac, 101, 300), is("eth1"), "before it was noticed");
+
+    // Someone else was seen with it, even if that is long ago.
+    let mut lab = Watched::new();
+    let link = LinkFacts { mac: Some(mac), ..device(0, 99, "dummy0", Kind::Other) };
+    lab.spaces[0].facts.links.push(link);
+    lab.survey(50, &[], &[]);
+    lab.spaces[0].facts.links.pop();
+    lab.survey(100, &[], &[]);
+    record(&mut lab);
+    assert_eq!(lab.matched(mac, 101, 300), may_be(&[2]));
+    assert_eq!(lab.matched(mac, 201, 300), is("eth1"));
+
+    // Its home had it already, and named nobody by it, since someone else had it too.
+    let mut lab = Watched::new();
+    lab.spaces[2].facts.links.push(LinkFacts { mac: Some(mac), ..device(2, 99, "eth1", Kind::Other) });
+    lab.survey(100, &[], &[]);
+    record(&mut lab);
+    assert_eq!(lab.matched(mac, 1, 99), is("eth1"));
+    lab.sightings.record_doubled(mac);
+    assert_eq!(lab.matched(mac, 1, 99), may_be(&[2]));
 }
 
-/// What is not read says nothing new.
+/// What is not read says nothing new: its facts are those of the last time.
 #[test]
 fn a_home_that_does_not_answer_leaves_its_mac_addresses_in_doubt() {
-    let config = config("");
-    let spaces = switched();
-    let homes = homes(&config, &spaces, &BTreeMap::new());
-    let mac = spaces[2].facts.links[0].mac.unwrap();
-    let identity = Identity { macs: BTreeMap::from([(mac, PeerId(2))]), ..Identity::default() };
-    let mut sightings = Sightings::default();
-    sightings.update(&config, (&read(100), MonoNs(110), &spaces), &homes, &identity);
-    let silent = ReadTime { since: MonoNs(200), unanswered: [spaces[2].netns.clone()].into() };
-    sightings.update(&config, (&silent, MonoNs(210), &spaces), &homes, &Identity::default());
-    let matched = |last| {
-        let stranger = Stranger { first: MonoNs(50), last: MonoNs(last), ..from(mac, "192.0.2.7") };
-        sightings.peer_matches(&config, &Identity::default(), &stranger)
-    };
-    assert_eq!(matched(100), [PeerMatch::Is(PeerId(2), "eth0 in netns b".to_owned())]);
-    assert_eq!(matched(150), may_be(&[2]));
-    assert_eq!(matched(u64::MAX), may_be(&[2]));
+    let mut lab = Watched::new();
+    let mac = lab.mac();
+    lab.survey(100, &[], &[mac]);
+    let home = lab.spaces[2].clone();
+    lab.survey(200, &[&home], &[mac]);
+    assert_eq!(lab.matched(mac, 50, 99), is("eth0"));
+    assert_eq!(lab.matched(mac, 50, 150), may_be(&[2]));
+    assert_eq!(lab.matched(mac, 300, 900), may_be(&[2]));
+    lab.survey(400, &[], &[mac]);
+    assert_eq!(lab.matched(mac, 500, 900), is("eth0"));
+}
+
+/// Where a peer lives may change while its device is where it was.
+#[test]
+fn a_home_that_moves_away_from_its_device_leaves_it_in_doubt() {
+    let mut lab = Watched::new();
+    let mac = lab.mac();
+    lab.survey(100, &[], &[mac]);
+    lab.homes.get_mut(&PeerId(2)).unwrap().at = 0;
+    lab.survey(200, &[], &[]);
+    assert_eq!(lab.matched(mac, 300, 900), may_be(&[2]));
+    lab.spaces[2].facts.links[0].mac = Some(MAC);
+    lab.survey(400, &[], &[]);
+    assert_eq!(lab.matched(mac, 500, 900), []);
 }

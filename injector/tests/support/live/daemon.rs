@@ -7,7 +7,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use injector_client::{Client, ClientError};
-use injector_core::api::{Healed, PartitionRequest, PartitionView, Problem, RecoveryRecord, StartAt, Status};
+use injector_core::api::{
+    AttachmentView, Healed, PartitionRequest, PartitionView, Problem, RecoveryRecord, StartAt, Status,
+    Warning,
+};
 use injector_core::clock::{MonoNs, Span};
 use injector_core::model::{NamedLink, Shape};
 use injector_lab::{Launch, NotStarted, PATIENCE};
@@ -205,6 +208,17 @@ fn write_config(folder: &Path, socket: &Path, config: &str) -> PathBuf {
 /// A runtime for one client.
 pub fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Each interface with its namespace and hook. `why` is left out, since it also says how old a late reading is.
+pub fn attached(status: &Status) -> Vec<(String, Option<String>, Option<String>)> {
+    let shown = |view: &AttachmentView| (view.interface.clone(), view.netns.clone(), view.hook.clone());
+    status.attachments.iter().map(shown).collect()
+}
+
+/// The warnings of a view or a record, but not that hooks were not read in time.
+pub fn warnings(all: &[Warning]) -> Vec<&Warning> {
+    all.iter().filter(|warning| !injector_lab::is_late_reading(&warning.text)).collect()
 }
 
 /// A request that isolates one peer, for a while.

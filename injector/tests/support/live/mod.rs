@@ -17,6 +17,11 @@ pub fn up(peers: u8) -> (lab::Lab, daemon::Daemon) {
     (lab, daemon)
 }
 
+/// What the command line said, but not that hooks were not read in time.
+pub fn without_unread_hooks(said: &str) -> String {
+    said.split_inclusive('\n').filter(|line| !injector_lab::is_late_reading(line)).collect()
+}
+
 /// Two peers, a service on n1 that n2 probes, and a daemon that knows the service to be healthy. Bound in
 /// this order, the daemon ends first.
 pub fn up_with_service() -> (lab::Lab, traffic::Server, daemon::Daemon) {

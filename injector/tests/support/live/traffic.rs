@@ -1,9 +1,9 @@
 //! Traffic between namespaces: single attempts, dense streams, a small HTTP server.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -65,9 +65,18 @@ pub fn reaches(lab: &Lab, kind: Kind, from: &str, to: &str, address: IpAddr, pat
     }
 }
 
+/// A socket on a port that another one may have had before: what another thread starts has that one open until it is another
+/// program.
+fn bound<T>(bind: impl Fn() -> io::Result<T>) -> T {
+    injector_lab::until("the port is free", || match bind() {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+        bound => Some(bound.unwrap()),
+    })
+}
+
 /// Port 0 is any.
 pub fn udp_reaches(lab: &Lab, from: &str, to: &str, at: SocketAddr, patience: Duration) -> bool {
-    let receiver = lab.within(to, || UdpSocket::bind(at).unwrap());
+    let receiver = lab.within(to, || bound(|| UdpSocket::bind(at)));
     let sender = lab.within(from, || UdpSocket::bind((unspecified(at.ip()), 0)).unwrap());
     let at = receiver.local_addr().unwrap();
     receiver.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
@@ -84,7 +93,7 @@ pub fn udp_reaches(lab: &Lab, from: &str, to: &str, at: SocketAddr, patience: Du
 
 /// Port 0 is any.
 pub fn tcp_reaches(lab: &Lab, from: &str, to: &str, at: SocketAddr, patience: Duration) -> bool {
-    let listener = lab.within(to, || TcpListener::bind(at).unwrap());
+    let listener = lab.within(to, || bound(|| TcpListener::bind(at)));
     let at = listener.local_addr().unwrap();
     let Ok(mut stream) = lab.within(from, || TcpStream::connect_timeout(&at, patience)) else {
         return false;
@@ -109,7 +118,7 @@ fn icmp_reaches(lab: &Lab, from: &str, to: IpAddr, patience: Duration) -> bool {
         // SAFETY: a new descriptor that nobody else has; the type's `send_to` and `recv` suit any datagram socket.
         unsafe {
             let fd = libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol);
-            assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+            assert!(fd >= 0, "{}", io::Error::last_os_error());
             UdpSocket::from_raw_fd(fd)
         }
     });
@@ -141,6 +150,22 @@ fn unspecified(like: IpAddr) -> IpAddr {
     if like.is_ipv4() { [0; 4].into() } else { [0; 16].into() }
 }
 
+/// Has a socket keep all that comes while nobody reads it, as on a busy machine.
+pub fn keep_all(receiver: &UdpSocket) {
+    let size: libc::c_int = 64 << 20;
+    // SAFETY: a number is read from where it lives.
+    let set = unsafe {
+        libc::setsockopt(
+            receiver.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const size).cast(),
+            size_of_val(&size) as u32,
+        )
+    };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
 /// One packet of a [`Stream`].
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
@@ -162,6 +187,7 @@ impl Stream {
     pub fn start(lab: &Lab, from: &str, to: &str, gap: Duration) -> Self {
         let address = addresses(to)[0];
         let receiver = lab.within(to, || UdpSocket::bind((address, 0)).unwrap());
+        keep_all(&receiver);
         let sender = lab.within(from, || UdpSocket::bind(("0.0.0.0", 0)).unwrap());
         sender.connect(receiver.local_addr().unwrap()).unwrap();
         receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
