@@ -108,7 +108,10 @@ impl Talker {
     fn answer(&mut self, line: &str) -> Result<String> {
         let patient = line.strip_prefix(PATIENT);
         self.patience = if patient.is_some() { PATIENCE } else { DOUBT };
-        let line = patient.unwrap_or(line);
+        self.done(patient.unwrap_or(line))
+    }
+
+    fn done(&mut self, line: &str) -> Result<String> {
         let (command, what) = line.split_once(' ').context("a command has one word behind it")?;
         Ok(match command {
             "listen" => {

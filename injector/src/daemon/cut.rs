@@ -29,7 +29,7 @@ const LONGEST_REQUEST_ID: usize = 128;
 
 impl State {
     /// Carries out a request whose links are known, and answers it.
-    pub(super) async fn apply(&mut self, wanted: Wanted) {
+    pub(super) fn apply(&mut self, wanted: Wanted) {
         // A client that is gone by now would not know what it has cut.
         if wanted.asked.reply.is_closed() || (wanted.asked.is_gone)() {
             return;
@@ -38,7 +38,7 @@ impl State {
         let Wanted { asked, resolution, .. } = wanted;
         let Asked { name, request, step, from, whose, is_gone, reply, sent_at } = asked;
         self.sent_at = sent_at;
-        let answer = self.cut(&name, *request, (step, from), whose, resolution).await;
+        let answer = self.cut(&name, *request, (step, from), whose, resolution);
         self.sent_at = None;
         fault::here("command/answer");
         let undelivered = if is_gone() { Err(answer) } else { reply.send(answer) };
@@ -50,7 +50,7 @@ impl State {
         }
     }
 
-    async fn cut(
+    fn cut(
         &mut self,
         name: &str,
         request: PartitionRequest,
@@ -294,7 +294,7 @@ impl State {
         Ok(generation)
     }
 
-    pub(super) async fn enable(
+    pub(super) fn enable(
         &mut self,
         name: &str,
         EnableRequest { at, owner }: EnableRequest,

@@ -1,7 +1,7 @@
 //! A command that may cut, while it waits for what it needs to know.
 
-use super::own_ssh::PendingSessions;
 use super::request::Effective;
+use super::ssh_sessions::PendingSessions;
 use super::verify::Control;
 use injector_core::clock::MonoNs;
 

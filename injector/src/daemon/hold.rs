@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::held::HeldCommand;
-use super::own_ssh::{self, PendingSessions};
+use super::own_ssh;
 use super::request::{Effective, ReturnedSink};
+use super::ssh_sessions::{self, PendingSessions};
 use super::state::State;
 use super::verify::{self, Control};
 use crate::server::command::Command;
@@ -25,7 +26,7 @@ impl State {
         let latest = self.latest(&command, since);
         let until = (since + self.interfaces.patience_for_hooks(since)).min(latest);
         // Where the start leaves too little time, the cut is refused for that.
-        let sessions_until = (since + own_ssh::PATIENCE).min(latest.max(since + LEAD));
+        let sessions_until = (since + ssh_sessions::PATIENCE).min(latest.max(since + LEAD));
         let may_cut_ssh = self.request_of(&command).is_some_and(own_ssh::may_cut_ssh);
         let sessions = may_cut_ssh.then(|| PendingSessions::begin(self.ssh_ports.clone()));
         self.held.push(HeldCommand { command, control, sessions, since, until, sessions_until });
@@ -108,7 +109,7 @@ impl State {
                 self.control = None;
                 self.resolve(wanted.asked, sink);
             }
-            Effective::Apply(wanted) => self.apply(*wanted).await,
+            Effective::Apply(wanted) => self.apply(*wanted),
             Effective::Enable { name, request, whose, is_gone, reply, sent_at } => {
                 self.command(Command::Enable { name, request, whose, is_gone, reply }, sent_at).await;
             }

@@ -28,6 +28,7 @@ mod rules;
 mod samples;
 mod sockets;
 mod ssh_ports;
+mod ssh_sessions;
 mod start_error;
 mod state;
 mod strangers;

@@ -11,10 +11,10 @@ use super::active_config::ActiveConfig;
 use super::attachment::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::held::HeldCommand;
 use super::log::Log;
-use super::own_ssh::PendingSessions;
 use super::partition::{Experiment, Partition};
 use super::request::{Answer, ShapeNames};
 use super::samples::{self, Samples};
+use super::ssh_sessions::PendingSessions;
 use super::verify::check::Check;
 use super::waiter::Waiter;
 use crate::datapath::{Kernel, LeaseWatcher, wire_ids};
@@ -243,7 +243,7 @@ impl State {
             // A client that is gone by now would not know what it has cut.
             Command::Enable { reply, is_gone, .. } if reply.is_closed() || is_gone() => {}
             Command::Enable { name, request, whose, is_gone, reply } => {
-                let answer = self.enable(&name, request, whose).await;
+                let answer = self.enable(&name, request, whose);
                 let undelivered = if is_gone() { Err(answer) } else { reply.send(answer) };
                 if let Err(Ok(undelivered)) = undelivered {
                     self.withdraw_undelivered(undelivered.generation);

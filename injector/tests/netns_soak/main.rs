@@ -164,9 +164,9 @@ fn readers_that_stall_wear_nothing_down() {
         }
         // A look at the network may take longer than the daemon lets them stall: then one stock would count them, and
         // another one would not. Some events come to those that stall now before the stock is taken.
-        let mut other = Line::open(daemon.socket());
         toggle(&mut soak, &mut line, (&lab, &daemon), round, || {
             stalled.renew();
+            let mut other = Line::open(daemon.socket());
             for _ in 0..10 {
                 other.call("PUT", "/v1/partitions/q", CUT);
                 other.call("DELETE", "/v1/partitions/q", "");

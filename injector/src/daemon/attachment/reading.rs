@@ -163,9 +163,10 @@ impl<'a> FactsReading<'a> {
                     }
                     Ok(worker) => {
                         let question = move || ask(others);
-                        let asked = match is_first {
-                            true => worker.ask_within(FIRST, question).await,
-                            false => worker.ask(question).await,
+                        let asked = if is_first {
+                            worker.ask_within(FIRST, question).await
+                        } else {
+                            worker.ask(question).await
                         };
                         asked.map_err(Unread::from).and_then(|asked| asked.map_err(Unread::other))
                     }
