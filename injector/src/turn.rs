@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a turn may wait in all: with the time between two renewals less
-/// than the lease.
+/// How long a turn may wait in all: with the time between two renewals less than the lease.
 const WAIT: Duration = Duration::from_millis(750);
 
 tokio::task_local! {

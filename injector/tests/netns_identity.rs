@@ -394,6 +394,28 @@ fn with_fails_if_its_cut_was_not_in_force() {
     assert!(said.contains("was not in force until the command ended"), "{said}");
 }
 
+/// A record says of no cut that it was in force before the hooks were read after its heal.
+#[test]
+#[needs(root, tcx)]
+fn a_program_that_is_placed_ahead_just_before_the_heal_is_in_the_first_record() {
+    use live::foreign::{Foreign, Position};
+    let lab = Lab::new(2);
+    let daemon = Daemon::start(&one_hook(&lab, "auto"));
+    for round in 0..5 {
+        let name = format!("p{round}");
+        daemon.apply(&name, &isolate("n1", LONG));
+        let ahead = Foreign::attach(&lab, "n1", Position::First);
+        daemon.heal(&name);
+        let record = daemon.record_now(&name);
+        drop(ahead);
+        assert!(!record.links.is_empty());
+        for link in &record.links {
+            assert_ne!(link.in_force, Some(InForce::Yes), "{link:#?}");
+            assert!(!link.bypassed.is_empty() || link.hooks_unread, "{link:#?}");
+        }
+    }
+}
+
 /// Where it is not known whether a cut was in force, `with` believes the command, unless it is to be strict.
 #[test]
 #[needs(root)]

@@ -73,8 +73,8 @@ pub struct LinkRecord {
     /// Packets that passed during the cut between one of the two and a host that nothing identifies and that may be the other.
     #[serde(default)]
     pub unnamed_packets: u64,
-    /// Whether hooks that the link relies on were not read after the heal: a program that came before ours toward the end of the
-    /// cut would not be known.
+    /// Whether hooks that the link relies on were not read after the heal: a program that was placed ahead of ours toward the end
+    /// of the cut would not be known.
     #[serde(default)]
     pub hooks_unread: bool,
     /// Packets dropped at the receiver's port a second or more after the cut, although the sender's port should have

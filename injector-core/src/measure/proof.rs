@@ -79,9 +79,11 @@ fn nothing_dropped(evidence: &Evidence<'_>, links: &[LinkRecord], held: Duration
 /// Why it is not known whether a link's cut was in force.
 fn why_unknown(link: &LinkRecord) -> String {
     match link.unnamed_packets {
-        0 if link.hooks_unread => "the hooks of its interfaces could not be read after the heal, so that a program that came before \
-                                   the injector's would not be known"
-            .to_owned(),
+        0 if link.hooks_unread => {
+            "the hooks of its interfaces were not read after the heal, so that a program that was placed \
+                                   ahead of the injector's would not be known"
+                .to_owned()
+        }
         0 => "not all of its ways are known, and none of its packets was dropped".to_owned(),
         packets => format!(
             "{} passed between one of the two and a host that nothing identifies and that may be the other; see the warnings",

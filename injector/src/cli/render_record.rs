@@ -404,7 +404,7 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
         }
         if link.hooks_unread {
             doubts.push(format!(
-                "the hooks of {name} were not read after the heal, so that a program that came before the injector's would not be known"
+                "the hooks of {name} were not read after the heal, so that a program that was placed ahead of the injector's would not be known"
             ));
         }
         if let Some(bytes) = link.crossed_bytes.filter(|bytes| *bytes > 0) {

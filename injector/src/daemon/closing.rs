@@ -38,9 +38,7 @@ impl State {
         if let Some(record) = &partition.experiment.record {
             return drop(reply.send(Ok(Record(Arc::clone(record)))));
         }
-        if wait.is_zero() && self.is_looked_through(partition) {
-            return drop(reply.send(Ok(Record(Arc::new(self.record(partition))))));
-        }
+        // Judged in the next round: records take time, and whoever asks again and again must not hold up a heal.
         let generation = partition.life.generation;
         self.waiters.push(Waiter { generation, until: Instant::now() + wait, reply });
     }
@@ -65,7 +63,7 @@ impl State {
                 continue;
             }
             let has_room = judged.is_empty() || now.elapsed() < JUDGING;
-            let is_early = waiter.until > now || !self.is_looked_through(partition);
+            let is_early = waiter.until > now || !self.is_answerable(partition);
             if is_early || !has_room && !judged.contains_key(&waiter.generation) {
                 self.waiters.push(waiter);
                 continue;

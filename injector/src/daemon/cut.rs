@@ -8,7 +8,7 @@ use super::evidence::witness::Witness;
 use super::partition::{Experiment, Partition, Pressures, named};
 use super::request::Answer;
 use super::request::{Asked, Resolution, Wanted};
-use super::state::State;
+use super::state::{JUDGING, State};
 use super::verify;
 use crate::datapath::DatapathError;
 use crate::fault;
@@ -276,6 +276,10 @@ impl State {
         let contents = plan::slot(&partition.experiment.request.traffic);
         if !self.ledger.has_free_slot() {
             self.end_wire_watch();
+        }
+        // Those whose watch is over and that wait for hooks alone give theirs back first.
+        if !self.ledger.has_free_slot() {
+            self.judge_watched(JUDGING);
         }
         if !self.ledger.has_free_slot() {
             self.evict_oldest_watch(&partition.life.name);

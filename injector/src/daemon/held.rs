@@ -17,6 +17,6 @@ pub(super) struct HeldCommand {
     pub(super) since: MonoNs,
     /// When it waits no longer for that,
     pub(super) until: MonoNs,
-    /// and when for the SSH connections.
+    /// and when it no longer waits for the listing of SSH connections.
     pub(super) sessions_until: MonoNs,
 }

@@ -41,12 +41,13 @@ impl State {
 
     /// When the first command has waited for all that it needs, or for long enough; `None` if none waits.
     pub(super) fn next_ready(&self) -> Option<MonoNs> {
-        self.ready().map(|(instant, _)| instant)
+        self.ready(MonoNs::now()).map(|(instant, _)| instant)
     }
 
     /// Carries out the command that is ready first, and no more: heals have their turns in between.
     pub(super) async fn release_held(&mut self, sink: &ReturnedSink) {
-        let Some((_, at)) = self.ready().filter(|(instant, _)| *instant <= MonoNs::now()) else { return };
+        let now = MonoNs::now();
+        let Some((_, at)) = self.ready(now).filter(|(instant, _)| *instant <= now) else { return };
         let HeldCommand { command, control, sessions, since, .. } = self.held.remove(at);
         self.control = control.map(Control::ended);
         self.sessions = sessions;
@@ -57,11 +58,11 @@ impl State {
     }
 
     /// The command that is ready first, by its place, and when. Of those that are ready now it is the one that came first.
-    fn ready(&self) -> Option<(MonoNs, usize)> {
+    fn ready(&self, now: MonoNs) -> Option<(MonoNs, usize)> {
         if self.held.is_empty() {
             return None;
         }
-        let (now, known_since) = (MonoNs::now(), self.interfaces.hooks_known_since());
+        let known_since = self.interfaces.hooks_known_since();
         let ready_at = |held: &HeldCommand| {
             let known_at = if held.since <= known_since { MonoNs(0) } else { held.until };
             let listed_at = match &held.sessions {
@@ -88,7 +89,7 @@ impl State {
         }
     }
 
-    /// When a command that came at an instant is carried out at the latest. What is bound to be refused does not wait.
+    /// Until when a command that came at an instant waits for hooks at most. What is bound to be refused does not wait.
     fn latest(&self, command: &Effective, since: MonoNs) -> MonoNs {
         let Some(asked) = self.request_of(command) else { return since };
         let at = match command {

@@ -171,10 +171,21 @@ impl State {
         });
         let mut uncovered =
             partition.life.cut.map_or_else(Vec::new, |cut| self.interfaces.uncovered(links, cut.begin_ns));
-        let unread = partition.life.heal.map(|heal| {
+        let unread = partition.life.cut.and(partition.life.heal).map(|heal| {
             let unread = (heal.end_ns, &partition.experiment.unread_hooks);
             self.interfaces.unread(links, partition.experiment.cut_links(&partition.life), unread)
         });
+        // From when another cut ended the watch, packets are of its experiment.
+        let closed = partition.life.closed_by.as_ref().map(|closed| closed.at);
+        let is_own = |stamp: &MonoNs| closed.is_none_or(|closed| *stamp <= closed);
+        let within = |link: LinkRecord| LinkRecord {
+            first_packet_ns: link.first_packet_ns.filter(is_own),
+            first_syn_ns: link.first_syn_ns.filter(is_own),
+            first_synack_ns: link.first_synack_ns.filter(is_own),
+            first_data_ns: link.first_data_ns.filter(is_own),
+            first_exchange_ns: link.first_exchange_ns.filter(is_own),
+            ..link
+        };
         let crossed = partition.experiment.witness.crossed();
         let carried = partition.experiment.witness.carried();
         links
@@ -199,8 +210,8 @@ impl State {
                     coverage: coverage.map(recorded_coverage),
                     left_out,
                     bypassed: bypassed.get_mut(at).map(std::mem::take).unwrap_or_default(),
-                    hooks_unread: unread.as_ref().is_some_and(|unread| unread[at]),
-                    ..self.stamped_record(*link, stamps)
+                    hooks_unread: !left_out && unread.as_ref().is_some_and(|unread| unread[at]),
+                    ..within(self.stamped_record(*link, stamps))
                 }
             })
             .collect()
@@ -239,6 +250,7 @@ impl State {
     /// Judges the healed partitions in turn, as many as fit into a time and one at least, and closes those whose record is final.
     pub(super) fn judge_watched(&mut self, time: Duration) {
         let begun = Instant::now();
+        self.note_hooks_read();
         let watched = self.ledger.iter().filter(|partition| partition.life.state == PartitionState::Watched);
         let mut turns: Vec<u32> = watched.map(|partition| partition.life.generation).collect();
         let next = turns.partition_point(|generation| *generation <= self.judged);

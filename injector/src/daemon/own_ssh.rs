@@ -17,8 +17,8 @@ use crate::netlink::sockets::TcpSocket;
 
 impl State {
     /// Refuses a partition that would cut an SSH connection to this host, or may cut one whose other end can't be told apart from a
-    /// peer that is cut off, unless the request allows it. The connections were asked for when the command came, also where the
-    /// partition was prepared before: someone may have connected since.
+    /// peer that is cut off, unless the request allows it. The connections are those of when the command came: since a partition was
+    /// prepared, someone may have connected.
     pub(super) fn spare_ssh(&self, partition: &Partition, start: Option<MonoNs>) -> Answer<()> {
         if !may_cut_ssh(&partition.experiment.request) {
             return Ok(());
@@ -33,7 +33,7 @@ impl State {
                 )
             };
             match unlisted {
-                Unlisted::Late(waited) if start.is_some() && waited < PATIENCE => {
+                Unlisted::Late(_) if start.is_some_and(|start| start < MonoNs::now() + PATIENCE) => {
                     Problem::new(Code::BadTime, unknown(" before the start")).field("at").remedy("set the start further ahead")
                 }
                 Unlisted::Late(waited) => not_listed(unknown(&format!(": no answer within {} ms", waited.as_millis()))),

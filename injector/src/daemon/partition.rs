@@ -30,8 +30,8 @@ pub struct Experiment {
     pub request: PartitionRequest,
     /// The shape after drawing, roles and presets.
     pub resolved: Shape<PeerName>,
-    /// After its heal: the interfaces that our programs were on then, and whose hooks were not read since. Nobody waits for these
-    /// for longer than a while after the heal, and then they remain as they are.
+    /// After its heal: the interfaces that our programs were on then, and whose hooks were not read since. From 2 s after the heal on,
+    /// these remain as they are.
     pub unread_hooks: BTreeSet<u32>,
     /// The peers of its roles when it was asked for.
     pub roles: RolePeers,

@@ -39,12 +39,12 @@ pub enum StartError {
         /// The task or thread, in words.
         what: String,
     },
-    /// A thread has panicked while the daemon stopped.
+    /// Something ended before the daemon was to stop, or panicked while it stopped.
     #[error(
-        "{what} panicked while the daemon stopped, which is a bug (the log has it); everything is healed"
+        "{what} failed before the daemon had stopped, which is a bug (the log has it); everything is healed"
     )]
     PanickedAtStop {
-        /// The thread, in words.
+        /// The thread or task, in words.
         what: String,
     },
     /// Filters may have stayed.

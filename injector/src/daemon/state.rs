@@ -92,7 +92,7 @@ pub struct State {
     pub(super) held: Vec<HeldCommand>,
     /// of the command that is being carried out the control of its cut,
     pub(super) control: Option<Check>,
-    /// and the SSH connections that it may cut.
+    /// the SSH connections that it may cut,
     pub(super) sessions: Option<PendingSessions>,
     /// and the instant since which the hooks have to have been read for it.
     pub(super) hooks_since: MonoNs,
@@ -216,6 +216,11 @@ impl State {
             && life.closed_by.is_none()
             && life.links.iter().any(|link| is_local(link.src) || is_local(link.dst));
         !concerns || self.interfaces.local_scan_began() >= heal.end_ns
+    }
+
+    /// Whether readers of a partition's record are answered: it is known what happened up to the heal, or was waited for long enough.
+    pub(super) fn is_answerable(&self, partition: &Partition) -> bool {
+        partition.life.heal.is_none_or(|heal| !is_awaited(heal)) || self.is_looked_through(partition)
     }
 
     /// Notes which hooks were read since the heals of partitions that wait for that.
@@ -502,7 +507,6 @@ impl State {
         let now = Now::read();
         let effects = self.ledger.expire(&mut self.kernel, now);
         self.carry_out_but_judging(effects);
-        self.note_hooks_read();
         self.ask_for_hooks_after_heals();
         let max_for = self.config.max_for.0;
         self.withdraw_where(|life| now.mono.saturating_since(life.prepared_at) > max_for, HealedBy::Request);

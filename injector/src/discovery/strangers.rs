@@ -211,21 +211,14 @@ impl Sightings {
         self.doubled.insert(mac);
     }
 
-    /// Forgets the devices that were gone before an instant.
+    /// Forgets the devices that were gone before an instant, but for those that a neighbour table may still have.
     pub fn forget(&mut self, before: MonoNs) {
         let Self { nics, neighbours, .. } = self;
         nics.retain(|mac, peers| {
-            peers.retain(|peer, nic| {
-                let is_kept = nic.tenures.forget(before);
-                // What a neighbour table had of it is as old. The next survey says what one still has.
-                if !is_kept && let Some(of) = neighbours.get_mut(mac) {
-                    of.remove(peer);
-                }
-                is_kept
-            });
+            let is_listed = |peer: &PeerId| neighbours.get(mac).is_some_and(|peers| peers.contains(peer));
+            peers.retain(|peer, nic| nic.tenures.forget(before) || is_listed(peer));
             !peers.is_empty()
         });
-        neighbours.retain(|_, peers| !peers.is_empty());
     }
 
     /// Takes in news that a peer's home has a MAC address no longer, which came at an instant.

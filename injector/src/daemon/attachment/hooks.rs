@@ -160,7 +160,7 @@ impl Interfaces {
         self.with_programs().map(|entry| entry.id).collect()
     }
 
-    /// Whether the hooks of an interface were read since an instant, at which the programs that are on it were on it already.
+    /// Whether the hooks of an interface were read since an instant, and its programs are the same as then.
     pub fn are_hooks_known_since(&self, id: u32, since: MonoNs) -> bool {
         self.entry(id).is_some_and(|entry| entry.was_attached_at(since) && entry.are_hooks_known_since(since))
     }

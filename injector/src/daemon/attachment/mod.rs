@@ -92,7 +92,7 @@ pub struct Interfaces {
     taken_over: BTreeMap<IpAddr, PeerId>,
     /// The pictures of the past, each with its time.
     eras: eras::Eras,
-    /// What news have said since then of devices in the homes, by their indexes: the MAC address of each, if it is there.
+    /// What news have said since the last survey of devices in the homes, by their indexes: the MAC address of each, if it is there.
     device_news: BTreeMap<(Option<Netns>, u32), Option<injector_core::identity::Mac>>,
     /// The MAC addresses that frames and neighbour tables have shown.
     sightings: strangers::Sightings,

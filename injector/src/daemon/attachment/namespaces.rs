@@ -33,6 +33,8 @@ impl Interfaces {
             // Under `auto`, peers that come later are found in the daemon's own.
             let is_used = (is_auto && netns.is_none())
                 || self.watched.contains_key(&netns)
+                // Another thread there would be held up as well.
+                || self.read.unanswered.contains(&netns)
                 || self.is_party(config, netns.as_ref());
             if !is_used {
                 self.end_thread(netns.as_ref());

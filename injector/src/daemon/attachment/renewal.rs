@@ -34,15 +34,18 @@ impl Interfaces {
         self.device_news.retain(|(netns, _), _| unanswered.contains_key(netns));
         self.take_names(read_at, &unanswered);
         self.read = ReadTime { since: read_at, unanswered: unanswered.keys().cloned().collect() };
+        let mut is_one_unknown = false;
         for (netns, silent) in unanswered {
             match silent {
                 Silent::File => self.check_names_later(MonoNs::now()),
                 Silent::Thread if self.known.iter().any(|space| space.netns == netns) => {
                     self.read_again_later(netns, AGAIN, News::Overrun);
                 }
-                // No thread is kept in one that nobody knows.
-                Silent::Thread => self.send_later(InterfaceEvent::Survey { at: MonoNs::now() }),
+                Silent::Thread => is_one_unknown = true,
             }
+        }
+        if is_one_unknown {
+            self.send_later(InterfaceEvent::Survey { at: MonoNs::now() });
         }
         for space in self.known.iter().filter(|space| space.facts.nat.is_changing) {
             self.read_again_later(space.netns.clone(), RETRY, News::Nat);
@@ -189,15 +192,15 @@ impl Interfaces {
                 changes.reported.extend(self.try_again(self.entries.len() - 1));
             }
         }
+        let open_since = cuts.open_since.unwrap_or_else(MonoNs::now);
+        self.sightings.forget(open_since);
         self.cover(config, &found, at);
         is_late |= self.follow_homes().await;
         if is_late {
             self.ask_for_survey(at);
         }
-        let open_since = cuts.open_since.unwrap_or_else(MonoNs::now);
         self.coverage.forget(open_since);
         self.eras.forget(open_since);
-        self.sightings.forget(open_since);
         changes.reported.extend(self.forget_unneeded());
         self.take_kept_news(config, kernel, kept);
         self.watch_others(config);
