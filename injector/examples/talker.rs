@@ -57,7 +57,7 @@ static ANSWERS_LATE: AtomicBool = AtomicBool::new(false);
 const DOUBT: Duration = Duration::from_millis(400);
 /// How long one is waited for that must come: on a busy machine, whoever echoes may be late.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What stands before a command that waits so long.
+/// The prefix of a command that waits for so long.
 const PATIENT: &str = "patient ";
 
 fn main() -> Result<()> {

@@ -202,7 +202,7 @@ impl State {
     }
 
     /// Whether it is known what happened up to a partition's heal, or nobody waits for that any more: a reading of the hooks after
-    /// it finds a program that came before ours during the cut, and a scan of peers on this machine a socket that was handed over.
+    /// it finds a program that was placed ahead of ours during the cut, and a scan of peers on this machine a socket that was handed over.
     pub(super) fn is_looked_through(&self, partition: &Partition) -> bool {
         let Partition { life, experiment } = partition;
         let Some(heal) = life.heal.filter(|_| life.cut.is_some() && !self.stopping) else { return true };
@@ -225,16 +225,22 @@ impl State {
 
     /// Notes which hooks were read since the heals of partitions that wait for that.
     pub(super) fn note_hooks_read(&mut self) {
-        let Self { ledger, interfaces, .. } = self;
-        let waits = |partition: &&Partition| !partition.experiment.unread_hooks.is_empty();
-        let waiting = ledger.iter().filter(waits).filter_map(|partition| {
-            Some((partition.life.generation, partition.life.heal.filter(|heal| is_awaited(*heal))?.end_ns))
-        });
-        for (generation, heal) in waiting.collect::<Vec<_>>() {
+        for (generation, heal) in self.awaiting_hooks() {
+            let Self { ledger, interfaces, .. } = self;
             if let Some(experiment) = ledger.experiment_mut(generation) {
                 experiment.unread_hooks.retain(|id| !interfaces.are_hooks_known_since(*id, heal));
             }
         }
+    }
+
+    /// The generations of the partitions whose records wait for readings of the hooks, each with the end of its heal.
+    fn awaiting_hooks(&self) -> Vec<(u32, MonoNs)> {
+        let unread = self.ledger.iter().filter(|partition| !partition.experiment.unread_hooks.is_empty());
+        let waiting = unread.filter_map(|partition| {
+            let heal = partition.life.heal.filter(|heal| is_awaited(*heal))?;
+            Some((partition.life.generation, heal.end_ns))
+        });
+        waiting.collect()
     }
 
     /// Carries out one command, which was sent at an instant.
@@ -519,10 +525,8 @@ impl State {
 
     /// Asks again for the hooks that records wait for, where a reading failed.
     fn ask_for_hooks_after_heals(&mut self) {
-        let healed = self.ledger.iter().filter(|partition| partition.life.state == PartitionState::Watched);
-        let waiting = healed.filter(|partition| !partition.experiment.unread_hooks.is_empty());
-        let heals = waiting.filter_map(|partition| partition.life.heal.filter(|heal| is_awaited(*heal)));
-        if let Some(youngest) = heals.map(|heal| heal.end_ns).max() {
+        let heals = self.awaiting_hooks().into_iter().map(|(_, heal)| heal);
+        if let Some(youngest) = heals.max() {
             self.interfaces.ask_for_hooks_since(youngest);
         }
     }

@@ -105,7 +105,7 @@ pub struct Suspect {
 }
 
 impl Sightings {
-    /// Takes in the facts of the namespaces, all of which had been read by an instant.
+    /// Takes in the facts of the namespaces: when they were read, an instant by which all had been, and the facts themselves.
     pub fn update(
         &mut self,
         config: &Config,

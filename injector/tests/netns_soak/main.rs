@@ -163,7 +163,7 @@ fn readers_that_stall_wear_nothing_down() {
             stalled.renew();
         }
         // A look at the network may take longer than the daemon lets them stall: then one stock would count them, and
-        // another one would not. Some events come to those that stall now before the stock is taken.
+        // another one would not. The new ones get some events to buffer before the stock is taken.
         toggle(&mut soak, &mut line, (&lab, &daemon), round, || {
             stalled.renew();
             let mut other = Line::open(daemon.socket());
