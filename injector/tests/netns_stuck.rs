@@ -198,6 +198,47 @@ fn a_stop_that_may_leave_filters_says_so_and_the_next_start_removes_them() {
     assert_eq!(filters(&n1, "eth0"), "");
 }
 
+/// Gives a daemon another config, and waits until it is in force.
+fn reload(lab: &Lab, (name, daemon): (&str, &Daemon), config: &str) {
+    let in_force = || {
+        let events = daemon.timeline().into_iter();
+        events.filter(|event| event["kind"] == "config" && event["outcome"] == "in_force").count()
+    };
+    let before = in_force();
+    std::fs::write(lab.folder().join(format!("{name}.yaml")), config).unwrap();
+    daemon.signal(Signal::HUP);
+    until("the config is in force", || (in_force() > before).then_some(()));
+}
+
+/// A stop knows of filters that could not be taken off when another config, without their interface, came in force.
+#[test]
+#[needs(root)]
+fn a_stop_names_filters_that_stayed_at_a_reload_unless_they_went_later() {
+    let lab = Lab::switched(2);
+    let [n1, n2] = [1, 2].map(|node| lab.netns(&format!("n{node}")));
+    let [first, second] = [&n1, &n2].map(|netns| {
+        format!("{}interfaces: [{{ name: eth0, netns: {netns}, hook: clsact }}]\n", lab.peers())
+    });
+    let mut daemon = Daemon::start(&lab, "d", &first);
+    let stopped = StoppedThread::of(daemon.id(), &n1);
+    reload(&lab, ("d", &daemon), &second);
+    assert_ne!(ours(&filters(&n1, "eth0")), 0, "nobody could take them off");
+    let (code, log) = terminate_beside(&mut daemon, &stopped);
+    assert_eq!(code, Some(2), "{log}");
+    let said = format!("the filters on the clsact qdiscs of eth0 in netns {n1} are not known to be removed");
+    assert!(log.contains(&said), "{log}");
+    drop(stopped);
+
+    let mut daemon = Daemon::start(&lab, "e", &first);
+    let stopped = StoppedThread::of(daemon.id(), &n1);
+    reload(&lab, ("e", &daemon), &second);
+    drop(stopped);
+    until("the thread takes them off", || (ours(&filters(&n1, "eth0")) == 0).then_some(()));
+    // By now it knows that they are gone.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(daemon.terminate().code(), Some(0), "{}", daemon.log());
+}
+
 /// Where interfaces come and go by the dozen, the kernel holds up whoever reads hooks for hundreds of milliseconds.
 #[test]
 #[needs(root)]
@@ -265,14 +306,12 @@ fn peers_whose_namespaces_do_not_answer_are_taken_to_be_where_they_were() {
     // The answer is also used to find where peers live.
     support::ip(&format!("-n {switch} link add other type veth peer name another"));
     // A survey that took a second is not repeated for four.
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(9) {
+    let unanswered = |netns: &str| daemon.log().contains(&format!("taken to be as it was netns=\"{netns}\""));
+    until("both were asked without an answer", || {
         daemon.cli("partition isolate n1 --name p --for 60s");
         daemon.cli("heal p");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let unanswered = |netns: &str| daemon.log().contains(&format!("taken to be as it was netns=\"{netns}\""));
-    assert!(unanswered(&n1) && unanswered(&n2), "both were asked without an answer");
+        (unanswered(&n1) && unanswered(&n2)).then_some(())
+    });
     let view = daemon.cli("partition isolate n1 --name p --for 60s");
     let warnings = view["warnings"].to_string();
     assert!(warnings.contains("does not answer"), "it is reported all the same: {warnings}");

@@ -42,7 +42,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::alarm::{Alarm, Alarms};
-use crate::datapath::command_line;
+use crate::datapath::{command_line, interfaces_with_filters};
 use crate::descriptors;
 use crate::fault;
 use crate::server::command::Handle;
@@ -105,9 +105,10 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     let ended = serve(&mut state, life).await;
     // This is done after an error too: filters on a clsact qdisc stay there when the process ends.
     fault::here("stop/detach");
-    let filters_left = state.detach().await;
+    state.detach().await;
     fault::here("stop/end");
     ended?;
+    let filters_left = interfaces_with_filters();
     if !filters_left.is_empty() {
         return Err(StartError::FiltersLeft { interfaces: partition::shortened(&filters_left) });
     }

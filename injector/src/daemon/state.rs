@@ -554,9 +554,9 @@ impl State {
         }
     }
 
-    /// Detaches everywhere; the interfaces whose filters may still be there.
-    pub async fn detach(mut self) -> Vec<String> {
-        self.interfaces.detach().await
+    /// Detaches everywhere.
+    pub async fn detach(mut self) {
+        self.interfaces.detach().await;
     }
 }
 

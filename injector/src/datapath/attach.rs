@@ -56,14 +56,6 @@ pub struct Wanted {
     pub crowd: InterfaceCount,
 }
 
-/// What comes of detaching.
-pub struct Released {
-    /// The instances, in the given order: `None` for those whose namespace's thread has ended, or is not free.
-    pub instances: Vec<Option<Instance>>,
-    /// The interfaces whose filters may still be on their clsact qdiscs: the end of the process takes off everything else.
-    pub filters_left: Vec<String>,
-}
-
 /// A refused attachment: nothing was changed, and the instance can be tried again.
 pub struct Refused {
     /// The instance; `None` if the namespace's thread ended with it.
@@ -141,59 +133,48 @@ impl Attachment {
         let mut answer = ReportOnce(Some(take));
         let Some(held) = self.held.take() else { return };
         // A thread that has ended drops the answer, which shows it.
-        let _ = self.worker.spawn_awaited(move || async move { answer.report(Some(held.release().0)) });
+        let _ = self.worker.spawn_awaited(move || async move { answer.report(Some(held.release())) });
     }
 
-    /// Detaches some, those of one namespace in their reverse order.
-    pub async fn release(attachments: Vec<Self>) -> Released {
+    /// Detaches some, those of one namespace in their reverse order; the instances, in the given order: `None` for those whose
+    /// namespace's thread has ended, or is not free.
+    pub async fn release(attachments: Vec<Self>) -> Vec<Option<Instance>> {
         struct Group {
             worker: Worker,
             held: Vec<(usize, HookedInstance)>,
-            with_filters: Vec<String>,
         }
         let mut groups: Vec<Group> = Vec::new();
         let mut instances: Vec<Option<Instance>> = attachments.iter().map(|_| None).collect();
-        let names: Vec<String> = attachments.iter().map(|attachment| shown(&attachment.interface)).collect();
         for (at, mut attachment) in attachments.into_iter().enumerate() {
             let Some(held) = attachment.held.take() else { continue };
             let identity = attachment.worker.identity();
             let known = groups.iter().position(|group| group.worker.identity() == identity);
             let group = known.unwrap_or_else(|| {
                 let worker = attachment.worker.clone();
-                groups.push(Group { worker, held: Vec::new(), with_filters: Vec::new() });
+                groups.push(Group { worker, held: Vec::new() });
                 groups.len() - 1
             });
             groups[group].held.push((at, held));
-            if attachment.hooks.has_filters() {
-                groups[group].with_filters.push(names[at].clone());
-            }
         }
-        let released = groups.into_iter().map(|Group { worker, held, with_filters }| async move {
+        let released = groups.into_iter().map(|Group { worker, held }| async move {
             let patience = PATIENCE + EACH * u32::try_from(held.len()).unwrap_or(u32::MAX);
             let release = move || async move {
                 let reversed = held.into_iter().rev();
                 reversed.map(|(at, held)| (at, held.release())).collect::<Vec<_>>()
             };
-            worker.run_within(patience, release).await.map_err(|error| (error, with_filters))
+            worker.run_within(patience, release).await
         });
-        let mut filters_left = Vec::new();
         for released in join_all(released).await {
             match released {
                 Ok(released) => {
-                    for (at, (instance, have_filters_stayed)) in released {
+                    for (at, instance) in released {
                         instances[at] = Some(instance);
-                        if have_filters_stayed {
-                            filters_left.push(names[at].clone());
-                        }
                     }
                 }
-                Err((error, with_filters)) => {
-                    tracing::warn!(%error, "interfaces are not known to be detached");
-                    filters_left.extend(with_filters);
-                }
+                Err(error) => tracing::warn!(%error, "interfaces are not known to be detached"),
             }
         }
-        Released { instances, filters_left }
+        instances
     }
 }
 
@@ -267,7 +248,7 @@ fn attach_one(wanted: Wanted, facts: LinkFacts, addresses: Vec<IpAddr>) -> Resul
             let xdp_holder = facts.xdp.filter(|_| interface.hook == Hook::Xdp);
             Ok(Done { held, facts, addresses, hooks, since: MonoNs::now(), why, xdp_holder, ours })
         }
-        Err(reason) => Err((held.release().0, reason)),
+        Err(reason) => Err((held.release(), reason)),
     }
 }
 

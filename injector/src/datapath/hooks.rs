@@ -1,28 +1,18 @@
 //! Putting the programs of one instance on the hooks of an interface: TCX, clsact, XDP.
 
-use std::os::fd::AsFd as _;
-
 use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, Xdp, XdpMode};
+use aya::programs::{LinkOrder, ProgramError, Xdp, XdpMode};
 
+use super::clsact::Clsact;
 use super::foreign::has_tcx;
 use super::instances::Instance;
-use super::object::{EGRESS, INGRESS, XDP};
+use super::object::{EGRESS, INGRESS, XDP, classifier};
 use super::{chain, local};
 use crate::fault;
 use crate::netlink::LinkFacts;
-use crate::netlink::filters::{Filter, NewFilter, Qdisc, Side, Tc as TcSocket};
-use crate::netns::Identity;
 use injector_core::config::{Hook, Interface};
-
-/// The priority of our clsact filters: before all others.
-const PRIORITY: u16 = 1;
-/// The handle of our clsact filter where the qdisc was there before us. Handles outlive a daemon, and say so.
-const FOUND_QDISC: u32 = 0x1a01;
-/// The handle of our clsact filter where we made the qdisc: it goes with the last filter.
-pub(super) const MADE_QDISC: u32 = 0x1a02;
 
 /// The hooks that are in force on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +49,6 @@ impl std::fmt::Display for Hooks {
     }
 }
 
-impl Hooks {
-    /// Whether filters are among them, which stay when the process ends.
-    pub fn has_filters(self) -> bool {
-        matches!(self, Self::Clsact | Self::XdpNative(Tc::Clsact) | Self::XdpGeneric(Tc::Clsact))
-    }
-}
-
 /// How many interfaces of one namespace are attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InterfaceCount {
@@ -86,68 +69,24 @@ pub(super) struct HookedInstance {
     pub entered: Option<(u32, u32)>,
 }
 
-/// Our filters on an interface's clsact qdisc; taken off when dropped, if that is in their namespace.
-struct Clsact {
-    netns: Option<Identity>,
-    index: u32,
-    filters: Vec<Filter>,
-    qdisc: Qdisc,
-    is_off: bool,
-}
-
-impl Clsact {
-    /// Takes the filters off; whether they are gone.
-    fn take_off(&mut self) -> bool {
-        if std::mem::replace(&mut self.is_off, true) {
-            return true;
-        }
-        // In another namespace, the same index is another interface.
-        if self.netns.is_none() || self.netns != Identity::of_thread() {
-            return false;
-        }
-        fault::here("detach/clsact");
-        let index = self.index;
-        match TcSocket::open().and_then(|tc| tc.remove_all(index, &self.filters, self.qdisc)) {
-            Ok(_) => true,
-            // An interface or a qdisc that is gone took them along.
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)) =>
-            {
-                tracing::debug!(index, %error, "the clsact filters had gone before");
-                true
-            }
-            Err(error) => {
-                tracing::warn!(index, %error, "the clsact filters are not known to be removed");
-                false
-            }
-        }
-    }
-}
-
-impl Drop for Clsact {
-    fn drop(&mut self) {
-        self.take_off();
-    }
-}
-
 impl HookedInstance {
     pub fn new(instance: Instance) -> Self {
         Self { instance, links: Vec::new(), xdp: None, clsact: None, entered: None }
     }
 
-    /// Takes the links off, in the reverse order; the instance, and whether filters may have stayed.
-    pub fn release(mut self) -> (Instance, bool) {
+    /// Takes the links off, in the reverse order.
+    pub fn release(mut self) -> Instance {
         fault::here("detach/xdp");
         drop(self.xdp.take());
         while let Some(link) = self.links.pop() {
             fault::here("detach/link");
             drop(link);
         }
-        let have_stayed = self.clsact.take().is_some_and(|mut filters| !filters.take_off());
+        drop(self.clsact.take());
         if let Some((id, index)) = self.entered.take() {
             self.instance.leave(index, id);
         }
-        (self.instance, have_stayed)
+        self.instance
     }
 }
 
@@ -207,7 +146,7 @@ pub(super) fn hook_up(
     }
     if tc == Tc::Clsact {
         let names: Vec<&'static str> = directions.iter().map(|(name, _)| *name).collect();
-        held.clsact = Some(attach_clsact(&mut programs, facts.index, &names)?);
+        held.clsact = Some(Clsact::attach(&mut programs, interface, facts.index, &names)?);
     }
     // Last: XDP that comes and goes is reported as news of the interface, which a failure after it would cause again.
     let xdp = if wants_xdp { Some(attach_xdp(held, &mut programs, facts, &mut why, ours)?) } else { None };
@@ -225,75 +164,6 @@ pub(super) fn hook_up(
         });
     }
     Ok((hooks, why))
-}
-
-fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, String> {
-    let program = ebpf.program_mut(name).ok_or_else(|| format!("the eBPF object has no program {name}"))?;
-    program.try_into().map_err(|error: ProgramError| chain(&error))
-}
-
-/// Why an interface can't be attached to over clsact; `None` if nothing speaks against it.
-pub fn clsact_refusal(index: u32) -> Option<String> {
-    let tc = TcSocket::open().map_err(|error| format!("clsact: {error}"));
-    tc.and_then(|tc| clsact(&tc, index)).err()
-}
-
-/// Whether an interface has a clsact qdisc, or is to get one.
-fn clsact(tc: &TcSocket, index: u32) -> Result<Qdisc, String> {
-    match tc.ingress_qdisc(index).map_err(|error| format!("clsact: {error}"))?.as_deref() {
-        None => Ok(Qdisc::Made),
-        Some("clsact") => Ok(Qdisc::Found),
-        Some(other) => Err(format!(
-            "it has another's {other} qdisc, which takes the place of clsact and no filters of egress; replace that one by \
-             clsact, which takes its filters too, or attach by `hook: tc` (Linux 6.6)"
-        )),
-    }
-}
-
-/// Filters of the clsact qdisc, which is made with them where there is none; another's serves as well.
-fn attach_clsact(ebpf: &mut Ebpf, index: u32, names: &[&'static str]) -> Result<Clsact, String> {
-    let failed = |error: std::io::Error| format!("clsact: {error}");
-    fault::at("attach/clsact").map_err(failed)?;
-    let tc = TcSocket::open().map_err(failed)?;
-    let qdisc = clsact(&tc, index)?;
-    let handle = if qdisc == Qdisc::Made { MADE_QDISC } else { FOUND_QDISC };
-    let mut programs = Vec::new();
-    for name in names {
-        let program = classifier(ebpf, name)?;
-        let id = program.info().map_err(|error| chain(&error))?.id();
-        let fd = program.fd().map_err(|error| chain(&error))?;
-        let fd = fd.try_clone().map_err(failed)?;
-        programs.push((if *name == INGRESS { Side::Ingress } else { Side::Egress }, *name, id, fd));
-    }
-    let filters: Vec<NewFilter<'_>> = programs
-        .iter()
-        .map(|(side, name, id, fd)| NewFilter {
-            side: *side,
-            priority: PRIORITY,
-            handle,
-            program: fd.as_fd(),
-            id: *id,
-            name,
-        })
-        .collect();
-    tc.add(index, qdisc, &filters).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            "another injector holds its clsact hook; stop that one, or see `injector doctor`".to_owned()
-        }
-        std::io::ErrorKind::Unsupported => {
-            "its clsact qdisc takes no filters of ours, as where another has given it a shared block of filters (see `tc qdisc show`); \
-             attach by `hook: tc` (Linux 6.6), or remove the block"
-                .to_owned()
-        }
-        _ => failed(error),
-    })?;
-    Ok(Clsact {
-        netns: Identity::of_thread(),
-        index,
-        filters: filters.iter().map(NewFilter::made).collect(),
-        qdisc,
-        is_off: false,
-    })
 }
 
 /// XDP ingress: in the driver, else in the stack.

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::hooks::MADE_QDISC;
+use super::clsact::MADE_QDISC;
 use super::local;
 use super::object::{EGRESS, INGRESS};
 use super::owner::{Life, Owner};

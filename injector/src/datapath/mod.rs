@@ -5,6 +5,7 @@
 mod attach;
 mod btf;
 mod cgroup_hooks;
+mod clsact;
 mod exact;
 mod foreign;
 mod gate;
@@ -24,13 +25,14 @@ mod query;
 mod slot_aging;
 mod strangers;
 
-pub use attach::{Attachment, Refused, Released, Wanted, interface_facts};
+pub use attach::{Attachment, Refused, Wanted, interface_facts};
 pub use cgroup_hooks::{CgroupQuery, Reattached};
+pub use clsact::{clsact_refusal, interfaces_with_filters};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };
 pub use gate::{Gate, LEASE, LeaseWatcher, RENEWAL};
-pub use hooks::{Hooks, InterfaceCount, clsact_refusal};
+pub use hooks::{Hooks, InterfaceCount};
 pub use instances::{Instance, Instances, OwnPrograms};
 pub use kernel::{Kernel, Wakeups};
 pub use leftovers::{Leftover, Sweep, sweep};

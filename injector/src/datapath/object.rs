@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
-use aya::programs::Program;
+use aya::programs::{Program, ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use injector_common::exact::Entry;
 use injector_common::key::{Address, EndpointKey, MacOwner, VIP, mapped, prefix, whole};
@@ -14,10 +14,10 @@ use injector_common::slot::SlotScope;
 use injector_common::wire::{MAX_PREFIX, Wire, kind};
 use injector_common::{ABI_VERSION, feature};
 
-use super::DatapathError;
 use super::exact::AddressTable;
 use super::loaders::{Loaders, kept};
 use super::pins::{Folder, Pins};
+use super::{DatapathError, chain};
 use crate::fault;
 use injector_core::config::{Config, Protect, WireSuccess};
 use injector_core::plan::slot_scope;
@@ -35,6 +35,12 @@ pub(super) const INGRESS: &str = "injector_in";
 pub(super) const EGRESS: &str = "injector_out";
 
 pub(super) const XDP: &str = "injector_xdp";
+
+/// A program for TC hooks.
+pub(super) fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, String> {
+    let program = ebpf.program_mut(name).ok_or_else(|| format!("the eBPF object has no program {name}"))?;
+    program.try_into().map_err(|error: ProgramError| chain(&error))
+}
 
 /// The maps that all instances share; read-only data alone is an instance's own.
 const SHARED: [&str; 31] = [

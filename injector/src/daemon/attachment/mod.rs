@@ -507,8 +507,8 @@ impl Interfaces {
         self.entries.iter().filter(|entry| entry.attachment.is_some()).count()
     }
 
-    /// Detaches everywhere; the interfaces whose filters may still be there.
-    pub async fn detach(&mut self) -> Vec<String> {
-        self.release_all().await
+    /// Detaches everywhere.
+    pub async fn detach(&mut self) {
+        self.release_all().await;
     }
 }

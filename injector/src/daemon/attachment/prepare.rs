@@ -13,7 +13,7 @@ use super::interface_ids::InterfaceIds;
 use super::programs::{JobResult, Shared, SharedKey, Spare};
 use super::{InterfaceEvent, Interfaces};
 use crate::daemon::start_error::StartError;
-use crate::datapath::{Attachment, DatapathError, Instance, InterfaceCount, Released, Use, Wanted};
+use crate::datapath::{Attachment, DatapathError, Instance, InterfaceCount, Use, Wanted};
 use crate::netlink;
 
 /// The number of interfaces of one namespace from which on they share programs, which then look up where a
@@ -341,8 +341,8 @@ impl Interfaces {
         }
     }
 
-    /// Takes our programs off every interface, and waits for it; the interfaces whose filters may still be there.
-    pub(super) async fn release_all(&mut self) -> Vec<String> {
+    /// Takes our programs off every interface, and waits for it.
+    pub(super) async fn release_all(&mut self) {
         self.wait_attached().await;
         let mut at = Vec::new();
         let mut attachments = Vec::new();
@@ -352,13 +352,12 @@ impl Interfaces {
                 attachments.push(attachment);
             }
         }
-        let Released { instances, filters_left } = Attachment::release(attachments).await;
+        let instances = Attachment::release(attachments).await;
         for (at, instance) in at.into_iter().zip(instances) {
             self.entries[at].instance = instance;
         }
         // The same threads take off what was lost or forgotten before, and nobody waits for that.
         self.workers.caught_up().await;
-        filters_left
     }
 
     /// Attaches everywhere again where it can be; what came of it, for the timeline. Where it can't be, as where the namespace's
