@@ -232,7 +232,7 @@ fn doctor_names_links_without_a_hook_and_peers_that_are_nowhere() {
 
     let (code, said) = doctor(&lab, &named(&format!("{n1}, {{ name: eth7, netns: {} }}", lab.netns("n2"))));
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("it is not there: make it, or correct its name"), "{said}");
+    assert!(said.contains("it is not there; make it, or correct its name"), "{said}");
 
     // Each entry that is wrong, and each role, says what to do.
     let wrong = format!(
@@ -265,7 +265,9 @@ fn doctor_names_links_without_a_hook_and_peers_that_are_nowhere() {
         lab.peer("n1", 1)
     );
     let (_, found) = findings(&lab, &one);
-    assert!(found["network"]["doubts"][0].as_str().unwrap().contains("did not find peer late"), "{found}");
+    let late = &found["network"]["doubts"][0];
+    assert!(late["found"].as_str().unwrap().contains("did not find peer late"), "{found}");
+    assert!(late["remedy"].as_str().unwrap().starts_with("correct the address"), "{found}");
     let secret = format!(
         "{}interfaces: auto\nendpoints: [{{ name: e, probe: {{ http: {{ url: \"http://10.0.0.1/\", headers: {{ a: \"${{file:/nonexistent}}\" }} }} }} }}]\n",
         lab.peers()

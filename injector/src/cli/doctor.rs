@@ -183,9 +183,10 @@ fn describe_network(lines: &mut Lines, network: &Network) {
         } else {
             format!("for {}", target.peers.join(", "))
         };
-        let missing = if target.is_there { "" } else { "; it is not there: make it, or correct its name" };
+        let missing = if target.is_there { "" } else { "; it is not there" };
+        let remedy = tail(target.remedy);
         let why = target.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-        lines.add(mark, format_args!("would attach to {}: {whose}{why}{missing}", target.shown()));
+        lines.add(mark, format_args!("would attach to {}: {whose}{why}{missing}{remedy}", target.shown()));
     }
     for check in &network.local {
         let (mark, found) = match (&check.error, &check.processes[..]) {
@@ -198,7 +199,7 @@ fn describe_network(lines: &mut Lines, network: &Network) {
         lines.add(mark, format_args!("peer {}, by {}: {found}{remedy}", check.peer, check.by));
     }
     for doubt in &network.doubts {
-        lines.add(Mark::Note, doubt);
+        lines.add(Mark::Note, format_args!("{}{}", doubt.found, tail(doubt.remedy)));
     }
     let Some(coverage) = &network.coverage else { return };
     for link in &coverage.links {

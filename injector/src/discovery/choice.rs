@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::mismatch::Mismatch;
 use super::places::{DevicePath, Found, Place};
 use injector_core::config::shown;
 use injector_core::config::{Config, Interface};
@@ -69,9 +70,9 @@ fn further(found: &Found) -> impl Iterator<Item = &DevicePath> {
     found.exits.iter().chain(&found.candidates).filter(|path| path.sure > 0)
 }
 
-/// The doubts that a user should know about: peers that were not found, or not wholly.
-pub fn doubts(config: &Config, found: &BTreeMap<PeerId, Found>) -> Vec<String> {
-    let mut doubts = Vec::new();
+/// Peers that were not found, or not wholly.
+pub fn not_found(config: &Config, found: &BTreeMap<PeerId, Found>) -> Vec<Mismatch> {
+    let mut mismatches = Vec::new();
     for (peer, found) in found {
         if config.peer(*peer).is_some_and(|peer| peer.container.is_some()) {
             // The timeline says when it runs.
@@ -79,15 +80,22 @@ pub fn doubts(config: &Config, found: &BTreeMap<PeerId, Found>) -> Vec<String> {
         }
         let name = config.names.name(*peer);
         for missing in &found.missing {
-            let so = if found.paths.is_empty() {
-                "its links are cut only where the other end is found, until it sends something; or name its interface in the config"
+            let (so, remedy) = if found.paths.is_empty() {
+                (
+                    "its links are cut only where the other end is found, until it sends something",
+                    "correct the address if it is not the peer's, start the peer, or name its interface in the config",
+                )
             } else {
-                "it is taken to be behind the same interfaces as the peer's other addresses"
+                (
+                    "it is taken to be behind the same interfaces as the peer's other addresses",
+                    "correct or remove the address if it is not the peer's",
+                )
             };
-            doubts.push(format!("interfaces: auto did not find peer {name} at {missing}: {so}"));
+            let found = format!("interfaces: auto did not find peer {name} at {missing}: {so}");
+            mismatches.push(Mismatch { found, remedy });
         }
     }
-    doubts
+    mismatches
 }
 
 /// The first address that several namespaces have, in words.

@@ -10,6 +10,7 @@ pub mod homes;
 pub mod hops;
 pub mod link_coverage;
 pub mod local;
+pub mod mismatch;
 pub mod naming;
 pub mod nat;
 pub mod own_host;

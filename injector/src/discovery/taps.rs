@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::devices::shown_device;
+use super::mismatch::Mismatch;
 use super::places::Namespace;
 use crate::netlink::{Kind, LinkFacts};
 use injector_core::config::{Config, Device, Peer};
@@ -13,10 +14,10 @@ use injector_core::model::PeerId;
 ///
 /// Bridge ports and neighbour tables remember who sent something last, so that a peer that was never heard is not
 /// misplaced. The sentences name no MAC address: a guest that changes its own must not make ever new ones.
-pub fn misplaced(config: &Config, namespaces: &[Namespace]) -> Vec<String> {
+pub fn misplaced(config: &Config, namespaces: &[Namespace]) -> Vec<Mismatch> {
     let tapped = config.peers.iter().filter_map(|peer| Some((peer, peer.tap.as_ref()?)));
     let mut senders: Option<BTreeMap<Mac, PeerId>> = None;
-    let mut sentences = Vec::new();
+    let mut mismatches = Vec::new();
     for (peer, tap) in tapped {
         let links =
             namespaces.iter().flat_map(|space| space.facts.links.iter().map(move |link| (space, link)));
@@ -29,9 +30,9 @@ pub fn misplaced(config: &Config, namespaces: &[Namespace]) -> Vec<String> {
             continue;
         }
         let senders = senders.get_or_insert_with(|| senders_of(config, namespaces));
-        sentences.extend(misplacement(config, (peer, tap), (space, link), senders));
+        mismatches.extend(misplacement(config, (peer, tap), (space, link), senders));
     }
-    sentences
+    mismatches
 }
 
 fn misplacement(
@@ -39,7 +40,7 @@ fn misplacement(
     (peer, tap): (&Peer, &Device),
     (space, link): (&Namespace, &LinkFacts),
     senders: &BTreeMap<Mac, PeerId>,
-) -> Option<String> {
+) -> Option<Mismatch> {
     let seen = seen_in(space, senders);
     let name = config.names.name(peer.id);
     let tap = shown_device(&tap.name, tap.netns.as_ref());
@@ -50,17 +51,22 @@ fn misplacement(
     let elsewhere = own.into_iter().flatten().find_map(|index| space.facts.link(*index));
     if let Some(elsewhere) = elsewhere {
         let found = shown_device(&elsewhere.name, space.netns.as_ref());
-        return Some(format!(
-            "peers.{name}.vm: {name} was seen behind {found}, not behind {tap}: a cut of {name} would cut off what is behind \
-             {tap}; correct the interface, unless {name} has moved and sent nothing since"
-        ));
+        return Some(Mismatch {
+            found: format!(
+                "peers.{name}.vm: {name} was seen behind {found}, not behind {tap}: a cut of {name} would cut off what is behind \
+                 {tap}"
+            ),
+            remedy: "correct the interface, unless the peer has moved and sent nothing since",
+        });
     }
     let (other, _) = seen.iter().find(|(_, places)| places.contains(&link.index))?;
     let other = config.names.name(*other);
-    Some(format!(
-        "peers.{name}.vm: behind {tap}, {other} was seen and {name} was not: a cut of {name} would cut off {other}; correct \
-         the interface, unless the two have changed places and {name} has sent nothing since"
-    ))
+    Some(Mismatch {
+        found: format!(
+            "peers.{name}.vm: behind {tap}, {other} was seen and {name} was not: a cut of {name} would cut off {other}"
+        ),
+        remedy: "correct the interface, unless the two have changed places and the peer has sent nothing since",
+    })
 }
 
 /// The peer that each MAC address belongs to, where it belongs to one alone: a router may answer for several.
@@ -141,25 +147,31 @@ mod tests {
 
     #[test]
     fn a_guest_behind_another_tap_is_named_with_it() {
-        assert_eq!(misplaced(&config(), &[bridged(&[(N1, 4), (N2, 5)])]), [""; 0]);
+        assert_eq!(misplaced(&config(), &[bridged(&[(N1, 4), (N2, 5)])]), []);
         let swapped = misplaced(&config(), &[bridged(&[(N1, 5), (N2, 4)])]);
         assert_eq!(swapped.len(), 2, "{swapped:?}");
         assert!(
-            swapped[0].starts_with("peers.n1.vm: n1 was seen behind tap2, not behind tap1: "),
+            swapped[0].found.starts_with("peers.n1.vm: n1 was seen behind tap2, not behind tap1: "),
             "{swapped:?}"
         );
         let one = misplaced(&config(), &[bridged(&[(N2, 4)])]);
-        assert!(one[0].starts_with("peers.n1.vm: behind tap1, n2 was seen and n1 was not: "), "{one:?}");
-        assert!(one[1].starts_with("peers.n2.vm: n2 was seen behind tap1, not behind tap2: "), "{one:?}");
+        assert!(
+            one[0].found.starts_with("peers.n1.vm: behind tap1, n2 was seen and n1 was not: "),
+            "{one:?}"
+        );
+        assert!(
+            one[1].found.starts_with("peers.n2.vm: n2 was seen behind tap1, not behind tap2: "),
+            "{one:?}"
+        );
     }
 
     #[test]
     fn a_silent_guest_and_an_address_that_two_share_say_nothing() {
-        assert_eq!(misplaced(&config(), &[bridged(&[])]), [""; 0]);
+        assert_eq!(misplaced(&config(), &[bridged(&[])]), []);
         // A router that answers for both of them.
         let mut space = bridged(&[(N1, 5)]);
         space.facts.neighbours[1].2 = N1;
-        assert_eq!(misplaced(&config(), &[space]), [""; 0]);
+        assert_eq!(misplaced(&config(), &[space]), []);
     }
 
     #[test]
@@ -173,7 +185,7 @@ mod tests {
                 vec![(one, "10.0.0.1".parse().unwrap(), N1), (two, "10.0.0.2".parse().unwrap(), N2)];
             misplaced(&config(), &[space("", host)])
         };
-        assert_eq!(routed(4, 6), [""; 0], "a VLAN's frames pass the device below it");
+        assert_eq!(routed(4, 6), [], "a VLAN's frames pass the device below it");
         assert_eq!(routed(5, 4).len(), 2);
     }
 }

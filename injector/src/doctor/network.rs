@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::check::Remark;
 use crate::address::is_link_local;
 use crate::daemon::attachment::reading::FactsReading;
 use crate::daemon::attachment::{Preview, Target};
@@ -43,8 +44,8 @@ pub struct Network {
     pub targets: Vec<Target>,
     /// The peers on this machine.
     pub local: Vec<LocalPeerCheck>,
-    /// Peers that are not found, not wholly, or not where the config says, and what to do.
-    pub doubts: Vec<String>,
+    /// Peers that are not found, not wholly, or not where the config says.
+    pub doubts: Vec<Remark>,
     /// The coverage of the links between the peers; `null` if that was not computed.
     pub coverage: Option<CoverageSummary>,
 }
@@ -123,7 +124,7 @@ impl Network {
                     remedy: None,
                     targets: seen.targets,
                     local: local_peers(config, &seen.local),
-                    doubts: seen.doubts,
+                    doubts: seen.mismatches.into_iter().map(|it| Remark::new(it.found, it.remedy)).collect(),
                     coverage: seen.coverage.map(|summary| with_remedies(config, summary)),
                 },
                 HostSurvey {
@@ -177,7 +178,7 @@ fn remedy(config: &Config, link: &LinkCoverageView) -> String {
             link.src, link.dst
         ),
         (_, true) => format!(
-            "start {} and {} and let them send something, or name the interface of one of them: vm: {{ interface: NAME }} at the peer",
+            "correct the addresses of {0} and {1} if they are not theirs, start both and let them send something, or name the interface of one of them: vm: {{ interface: NAME }} at the peer",
             link.src, link.dst
         ),
         (_, false) => format!(

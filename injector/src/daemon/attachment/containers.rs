@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::{Changes, InterfaceEvent, Interfaces};
 use crate::daemon::start_error::StartError;
 use crate::discovery::homes::exits;
+use crate::discovery::mismatch::Mismatch;
 use crate::discovery::picture::Picture;
 use crate::engine::News;
 use crate::netns::Identity;
@@ -145,7 +146,8 @@ impl Interfaces {
             };
             self.workers.leave(container);
             let what = format!("shares its network namespace with {whose}: its links are not cut");
-            if self.doubts.insert(format!("{container} {what}")) {
+            let remedy = "start the container with a network of its own";
+            if self.mismatches.insert(Mismatch { found: format!("container {container} {what}"), remedy }) {
                 tracing::warn!(peer = config.names.name(peer), %container, "{what}");
                 changes.reported.push((format!("container {container}"), what));
             }

@@ -55,6 +55,7 @@ use super::start_error::StartError;
 use crate::datapath::{CgroupQuery, Instances, Kernel, Names, SpaceId};
 use crate::discovery::coverage::Coverage;
 use crate::discovery::local::LocalProcesses;
+use crate::discovery::mismatch::Mismatch;
 use crate::discovery::places::Namespace;
 use crate::discovery::{choice, eras, homes, strangers};
 use crate::netlink::news::News;
@@ -130,8 +131,8 @@ pub struct Interfaces {
     hooks_cost: std::time::Duration,
     /// Programs that another process has detached, and that are not counted yet.
     losses: AttachmentsLost,
-    /// The doubts that a warning was logged for.
-    doubts: BTreeSet<String>,
+    /// Those that a warning was logged for.
+    mismatches: BTreeSet<Mismatch>,
     /// The threads.
     pub workers: Workers,
     /// The names of the programs that were loaded before ours: only the supervisor has the right to read
@@ -280,7 +281,7 @@ impl Interfaces {
             hooks_failed: BTreeMap::new(),
             hooks_cost: std::time::Duration::ZERO,
             losses: AttachmentsLost::default(),
-            doubts: BTreeSet::new(),
+            mismatches: BTreeSet::new(),
             workers,
             initial_names,
             gone: BTreeSet::new(),

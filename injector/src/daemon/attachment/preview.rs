@@ -12,6 +12,7 @@ use super::entry::Entry;
 use crate::daemon::start_error::StartError;
 use crate::datapath::{Kernel, all_names};
 use crate::discovery::local::LocalProcesses;
+use crate::discovery::mismatch::Mismatch;
 use crate::discovery::places::Namespace;
 use crate::netns::Workers;
 use injector_core::api::CoverageSummary;
@@ -33,6 +34,8 @@ pub struct Target {
     pub peers: Vec<String>,
     /// Whether it is there now.
     pub is_there: bool,
+    /// The remedy; `null` if nothing is needed.
+    pub remedy: Option<&'static str>,
 }
 
 /// The effect that a start would have.
@@ -40,8 +43,8 @@ pub struct Preview {
     /// The interfaces that it would attach to.
     pub targets: Vec<Target>,
     /// Peers that `auto` does not find, or not wholly, and virtual machines that were seen behind other interfaces than
-    /// their own, in words.
-    pub doubts: Vec<String>,
+    /// their own.
+    pub mismatches: Vec<Mismatch>,
     /// The observed processes of peers on this machine.
     pub local: LocalProcesses,
     /// The coverage of the links between the peers when one of them is isolated; `None` with too many peers.
@@ -105,10 +108,11 @@ impl Preview {
                 .map(|peer| config.names.name(peer).to_owned())
                 .collect(),
             is_there: !missing.contains(&at),
+            remedy: missing.contains(&at).then_some("make it, or correct its name"),
         };
         Ok(Self {
             targets: interfaces.entries.iter().enumerate().map(target).collect(),
-            doubts: interfaces.doubts.iter().cloned().collect(),
+            mismatches: interfaces.mismatches.iter().cloned().collect(),
             coverage: interfaces.coverage_when_isolated(config),
             contained: interfaces.container_addresses(config),
             homes: interfaces.home_names,

@@ -11,6 +11,7 @@ use super::{Changes, Cuts, InterfaceEvent, Interfaces, worded};
 use crate::datapath::Kernel;
 use crate::discovery::choice;
 use crate::discovery::devices::shown_device;
+use crate::discovery::mismatch::Mismatch;
 use crate::discovery::places::{Found, Place};
 use crate::discovery::strangers::ReadTime;
 use crate::discovery::taps;
@@ -88,14 +89,14 @@ impl Interfaces {
         };
         let missing = config.peers.iter().filter_map(|peer| {
             let tap = peer.tap.as_ref().filter(|tap| !is_there(tap))?;
-            Some(format!(
-                "peers.{}.vm: there is no interface {}; see `ip link`, or wait until the guest runs",
-                config.names.name(peer.id),
-                shown_device(&tap.name, tap.netns.as_ref())
-            ))
+            let (name, tap) = (config.names.name(peer.id), shown_device(&tap.name, tap.netns.as_ref()));
+            Some(Mismatch {
+                found: format!("peers.{name}.vm: there is no interface {tap}"),
+                remedy: "see `ip link`, or wait until the guest runs",
+            })
         });
-        let missing: Vec<String> = missing.collect();
-        self.warn_once(missing.into_iter().chain(choice::doubts(config, found)));
+        let missing: Vec<Mismatch> = missing.collect();
+        self.warn_once(missing.into_iter().chain(choice::not_found(config, found)));
     }
 
     /// Warns, once each, of virtual machines that were seen elsewhere than behind the interface that the config names.
@@ -103,10 +104,10 @@ impl Interfaces {
         self.warn_once(taps::misplaced(config, &self.known));
     }
 
-    fn warn_once(&mut self, doubts: impl IntoIterator<Item = String>) {
-        for doubt in doubts {
-            if self.doubts.insert(doubt.clone()) {
-                tracing::warn!("{doubt}");
+    fn warn_once(&mut self, mismatches: impl IntoIterator<Item = Mismatch>) {
+        for mismatch in mismatches {
+            if self.mismatches.insert(mismatch.clone()) {
+                tracing::warn!("{mismatch}");
             }
         }
     }
@@ -161,11 +162,10 @@ impl Interfaces {
         let mut found = self.take_surveyed(surveyed);
         self.warn_of_taps(config);
         if config.interfaces == config::Interfaces::Auto {
-            if let Some(what) = choice::ambiguity(config, &found)
-                && self.doubts.insert(what.clone())
-            {
-                tracing::warn!("interfaces: auto: {what}; it is taken to be where it was");
-            }
+            self.warn_once(choice::ambiguity(config, &found).map(|what| Mismatch {
+                found: format!("interfaces: auto: {what}: it is taken to be where it was"),
+                remedy: "name the peer's interface in the config, or take the address off the other",
+            }));
             found.retain(|_, found| found.ambiguous.is_empty());
             self.warn(config, &found);
             let is_held = |place: &Place| {
