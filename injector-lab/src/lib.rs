@@ -56,7 +56,7 @@ pub use process::{Process, end_with_thread};
 pub use quorum::Quorum;
 pub use subnet::Subnet;
 pub use tap::open_tap;
-pub use traffic::End;
+pub use traffic::{End, keep_all};
 
 use std::time::{Duration, Instant};
 

@@ -77,3 +77,12 @@ impl Lab {
         self.delivered_within(from, to, count, count, Duration::from_secs(1))
     }
 }
+
+/// Has a socket keep all that comes while nobody reads it, as on a busy machine.
+///
+/// # Panics
+/// Without root.
+pub fn keep_all(receiver: &UdpSocket) {
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(receiver, 64 << 20)
+        .expect("root may have a large buffer");
+}

@@ -62,7 +62,7 @@ fn until_healed(daemon: &Daemon) {
 #[test]
 #[needs(root, quiet)]
 fn with_gives_the_commands_exit_code_only_if_the_partition_lasted() {
-    let (_lab, mut daemon) = daemon_with("max_for: 2s\n");
+    let (_lab, mut daemon) = daemon_with("max_for: 5s\n");
     let mut child = with(&daemon, &[], UNTIL_TOLD);
     running(&mut child);
     let (code, said) = end(child);
@@ -89,7 +89,7 @@ fn with_gives_the_commands_exit_code_only_if_the_partition_lasted() {
     let mut child = with(&daemon, &[], UNTIL_TOLD);
     running(&mut child);
     daemon.heal("w");
-    daemon.apply("w", &isolate("n2", Duration::from_secs(2)));
+    daemon.apply("w", &isolate("n2", Duration::from_secs(5)));
     let (code, said) = end(child);
     assert_eq!(code, Some(125), "{said}");
     assert!(said.contains("another client has applied a partition of that name"), "{said}");

@@ -5,9 +5,8 @@
 mod live;
 
 use std::net::TcpListener;
-use std::time::Duration;
 
-use injector_lab::{CLIENT, Launch, NotStarted, needs};
+use injector_lab::{CLIENT, Launch, NotStarted, needs, until};
 use live::lab::{AttachPoint, Lab};
 use serde_json::Value;
 
@@ -31,7 +30,7 @@ fn each_line_of_the_log_is_an_object() {
     let daemon = launch(&folder, &config).start().unwrap();
     // A name that would break a line of text.
     lab.ip("n1", "link delete eth0");
-    injector_lab::until("the interface is reported", || daemon.log().contains("eth0").then_some(()));
+    until("the interface is reported", || daemon.log().contains("eth0").then_some(()));
     drop(daemon);
     let log = std::fs::read_to_string(folder.path().join("d.log")).unwrap();
     let lines = lines(&log);
@@ -67,6 +66,6 @@ fn a_start_that_fails_says_why_in_the_same_form() {
         &lab.config(AttachPoint::OwnNic, "auto"),
     );
     let daemon = daemon.unwrap().start().unwrap();
-    std::thread::sleep(Duration::from_millis(100));
-    assert!(daemon.log().contains(" INFO ") && !daemon.log().starts_with('{'), "{}", daemon.log());
+    until("it logs", || daemon.log().contains(" INFO ").then_some(()));
+    assert!(!daemon.log().starts_with('{'), "{}", daemon.log());
 }

@@ -187,8 +187,9 @@ fn names_on_a_file_system_that_does_not_answer_hold_up_nothing() {
         support::ok("mount", &format!("-t tmpfs injector-test {}", folder.display()));
         support::ok("umount", &folder.display().to_string());
     });
+    until("it is noticed", || daemon.log().contains("does not answer").then_some(()));
     let log = daemon.log();
-    assert!(log.contains("does not answer") && !log.contains("the lease lapsed"), "{log}");
+    assert!(!log.contains("the lease lapsed"), "{log}");
     daemon.cli("partition links n2:n3 --name during --for 60s");
     assert_eq!(daemon.cli("heal during")[0]["healed_by"], "request");
 

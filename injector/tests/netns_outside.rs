@@ -176,7 +176,6 @@ fn a_log_that_blocks_holds_up_nothing() {
 fn sockets(lab: &Lab) -> (UdpSocket, UdpSocket) {
     let sender = lab.within("n1", || UdpSocket::bind((lab.ipv4(1), 7100)).unwrap());
     let receiver = lab.within("n2", || UdpSocket::bind((lab.ipv4(2), 7100)).unwrap());
-    receiver.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
     (sender, receiver)
 }
 
@@ -191,10 +190,14 @@ fn whatever_stops_the_daemons_task_ends_its_cuts_within_the_lease() {
     // ARP is kept: it is asked for once a second only.
     daemon.cli("partition isolate n1 --name p --for 60s --neighbour keep");
     let (sender, receiver) = sockets(&lab);
-    let passes = || {
+    let passes_within = |patience| {
+        receiver.set_read_timeout(Some(patience)).unwrap();
         sender.send_to(b"x", (lab.ipv4(2), 7100)).unwrap();
         receiver.recv(&mut [0; 8]).is_ok()
     };
+    let passes = || passes_within(Duration::from_millis(10));
+    // On a busy machine, what passes may come later than that.
+    let passes_in_time = || passes_within(support::PATIENCE);
     let watched = Instant::now();
     while watched.elapsed() < LEASE * 2 {
         assert!(!passes(), "a daemon that works keeps its cut");
@@ -215,12 +218,12 @@ fn whatever_stops_the_daemons_task_ends_its_cuts_within_the_lease() {
     assert_eq!(record["outcome"], "harness_failed", "{record}");
     let again = Instant::now();
     while again.elapsed() < LEASE {
-        assert!(passes(), "what has lapsed comes back");
+        assert!(passes_in_time(), "what has lapsed comes back");
     }
     daemon.cli("partition isolate n1 --name q --for 60s --neighbour keep");
     assert!(!passes(), "the next cut is one");
     daemon.heal_by_hand("q");
-    assert!(passes());
+    assert!(passes_in_time());
     assert!(terminate(daemon).0.success());
 }
 

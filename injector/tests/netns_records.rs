@@ -11,11 +11,11 @@ use injector_client::Client;
 use injector_core::api::{Code, HealedBy, Outcome, Owner, PartitionRequest, PartitionState};
 use injector_core::clock::{MonoNs, Span};
 use injector_core::model::{Direction, Shape, Traffic};
-use injector_lab::needs;
+use injector_lab::{keep_all, needs};
 use live::daemon::{Daemon, ahead, isolate, links, runtime};
 use live::lab::{AttachPoint, Lab, addresses};
 use live::traffic::{Kind, PATIENCE, Server, ServerMode, Stream, assert_cut, assert_flows, sent_from};
-use live::traffic::{keep_all, tcp_reaches, udp_reaches};
+use live::traffic::{tcp_reaches, udp_reaches};
 
 const LONG: Duration = Duration::from_mins(2);
 const DOUBT: Duration = Duration::from_millis(250);
@@ -140,9 +140,9 @@ fn a_cut_during_the_watch_censors() {
     let (lab, _server, daemon) = served_with(3, "observe: 3s, observe_max: 10s");
     let _stream = Stream::start(&lab, "n1", "n2", ms(5));
     daemon.apply("first", &isolate("n1", LONG));
-    std::thread::sleep(ms(200));
+    std::thread::sleep(ms(500));
     let healed = daemon.heal("first");
-    let cut = daemon.apply("second", &isolate("n2", ms(200))).effective.unwrap();
+    let cut = daemon.apply("second", &isolate("n2", ms(500))).effective.unwrap();
     let record = daemon.record("first");
     assert_eq!(record.outcome, Some(Outcome::Censored), "{record:#?}");
     assert_eq!(record.closed_by.as_deref(), Some("second"));
@@ -263,7 +263,7 @@ fn the_thirty_third_live_partition_is_refused() {
 fn a_start_ahead_is_an_instant() {
     let (lab, daemon) = bare(2);
     let stream = Stream::start(&lab, "n1", "n2", ms(1));
-    let (starts_at, at) = ahead(ms(600));
+    let (starts_at, at) = ahead(ms(2000));
     let view = daemon.apply("p", &PartitionRequest { at, ..isolate("n1", ms(500)) });
     assert_eq!(view.state, PartitionState::Scheduled);
     let cut = view.effective.unwrap();

@@ -99,7 +99,7 @@ fn a_cut_before_the_endpoint_is_healthy_says_why_and_what_to_do() {
         said
     };
     let isolated = |name: &str, more: &[&str]| {
-        let line = ["partition", "isolate", "n1", "--name", name, "--for", "200ms"];
+        let line = ["partition", "isolate", "n1", "--name", name, "--for", "500ms"];
         let output = daemon.cli(&[&line[..], more].concat());
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()

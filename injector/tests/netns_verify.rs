@@ -47,7 +47,7 @@ fn check(link: &LinkRecord) -> &LinkCheck {
 }
 
 /// Waits until the record of a partition is as wanted while it cuts.
-fn wait_for(daemon: &Daemon, name: &str, holds: impl Fn(&RecoveryRecord) -> bool) -> RecoveryRecord {
+fn wait_for(daemon: &Daemon, name: &str, mut holds: impl FnMut(&RecoveryRecord) -> bool) -> RecoveryRecord {
     let end = Instant::now() + PATIENCE;
     loop {
         let record = daemon.record_now(name);
@@ -64,27 +64,33 @@ fn is_late(link: &LinkRecord) -> bool {
     check(link).why_not.as_deref().is_some_and(|why| why.contains("in time"))
 }
 
-/// Cuts with the active check: the name of the cut. The threads of a busy machine may not meet in time for the control,
-/// and a link without one is not tried any more. Then the cut is made again, under another name.
-fn cut_in_time(daemon: &Daemon, request: &PartitionRequest) -> String {
+/// Cuts with the active check, waits for what is to happen meanwhile, and heals: the name of the cut. The threads of a busy
+/// machine may not meet in time for the control, and a link without one is not tried any more, or for a later try. Then the
+/// cut is made again, under another name.
+fn cut_in_time(daemon: &Daemon, request: &PartitionRequest, mut meanwhile: impl FnMut(&str)) -> String {
     let mut number = 0;
-    until("the control is sent in time", || {
+    until("all frames of the check are sent in time", || {
         number += 1;
-        assert!(number <= 5, "the control was late each time");
+        assert!(number <= 5, "frames of the check were late each time");
         let name = format!("p{number}");
         daemon.apply(&name, request);
-        let record = daemon.record_now(&name);
-        if record.links.iter().any(|link| check(link).control.is_none() && is_late(link)) {
-            daemon.heal(&name);
-            return None;
+        let is_without_control = |link: &LinkRecord| check(link).control.is_none() && is_late(link);
+        if !daemon.record_now(&name).links.iter().any(is_without_control) {
+            meanwhile(&name);
         }
-        Some(name)
+        daemon.heal(&name);
+        (!daemon.record_now(&name).links.iter().any(is_late)).then_some(name)
     })
 }
 
 /// Whether each link was tried twice at least.
 fn is_tried_again(record: &RecoveryRecord) -> bool {
     record.links.iter().all(|link| check(link).arrived_before_heal.is_some())
+}
+
+/// The name of a cut whose links were each tried twice at least. It is healed.
+fn tried_again(daemon: &Daemon, request: &PartitionRequest) -> String {
+    cut_in_time(daemon, request, |name| drop(wait_for(daemon, name, is_tried_again)))
 }
 
 fn an_idle_cut_is_proved(place: AttachPoint) {
@@ -98,9 +104,7 @@ fn an_idle_cut_is_proved(place: AttachPoint) {
     assert!(!record.proved && record.outcome == Some(Outcome::HarnessFailed), "{record:#?}");
     assert!(record.links.iter().all(|link| link.check.is_none()), "{record:#?}");
 
-    let name = cut_in_time(&daemon, &verified(isolate("n1", LONG)));
-    wait_for(&daemon, &name, is_tried_again);
-    daemon.heal(&name);
+    let name = tried_again(&daemon, &verified(isolate("n1", LONG)));
     let record = daemon.record(&name);
     assert!(record.proved && record.outcome != Some(Outcome::HarnessFailed), "{record:#?}");
     assert_eq!(record.links.len(), 4, "{record:#?}");
@@ -143,9 +147,7 @@ fn the_form_that_speaks_is_named() {
                 add rule ip f in ip protocol 253 drop";
     lab.run("n2", "nft", &[drop]);
     let daemon = start(&lab.config(AttachPoint::OwnNic, "auto"));
-    let name = cut_in_time(&daemon, &verified(isolate("n1", LONG)));
-    wait_for(&daemon, &name, is_tried_again);
-    daemon.heal(&name);
+    let name = tried_again(&daemon, &verified(isolate("n1", LONG)));
     let record = daemon.record(&name);
     assert!(record.proved, "{record:#?}");
     let (there, back) = (check(link(&record, "n1", "n2")), check(link(&record, "n2", "n1")));
@@ -171,28 +173,24 @@ fn what_is_protected_speaks_against_no_cut() {
         let client = lab.within("n1", || TcpStream::connect_timeout(&at, PATIENCE).unwrap());
         (client, listener.accept().unwrap().0)
     });
-    let name = cut_in_time(&daemon, &verified(isolate("n1", LONG)));
     let (client, server) = &mut connections[0];
-    let end = Instant::now() + PATIENCE;
-    // Connections are read each second from a second after the cut on.
-    let mut is_over = || {
+    let mut speak = || {
         client.write_all(b"there").unwrap();
         server.read_exact(&mut [0; 5]).unwrap();
         server.write_all(b"back").unwrap();
         client.read_exact(&mut [0; 4]).unwrap();
-        let record = daemon.record_now(&name);
-        record.links.iter().all(|link| link.crossed_bytes.is_some()) && is_tried_again(&record)
     };
-    while !is_over() {
-        assert!(Instant::now() < end, "{:#?}", daemon.record_now(&name));
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let cut = daemon.record_now(&name).cut.unwrap();
-    while cut.end_ns + Duration::from_millis(3500) > MonoNs::now() {
-        is_over();
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    daemon.heal(&name);
+    let name = cut_in_time(&daemon, &verified(isolate("n1", LONG)), |name| {
+        // Connections are read each second from a second after the cut on.
+        let record = wait_for(&daemon, name, |record| {
+            speak();
+            record.links.iter().all(|link| link.crossed_bytes.is_some()) && is_tried_again(record)
+        });
+        while record.cut.unwrap().end_ns + Duration::from_millis(3500) > MonoNs::now() {
+            speak();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
     let record = daemon.record(&name);
     for link in &record.links {
         assert_eq!((link.in_force, link.proved), (Some(InForce::Yes), true), "{link:#?}");
@@ -270,9 +268,7 @@ fn a_hole_is_seen_by_the_check() {
     config = config.replace(&n2, "");
     let daemon = start(&config);
     let foreign = Foreign::attach(&lab, "n1", Position::First);
-    let name = cut_in_time(&daemon, &verified(links(&[("n1", "n2"), ("n2", "n1")], LONG)));
-    wait_for(&daemon, &name, is_tried_again);
-    daemon.heal(&name);
+    let name = tried_again(&daemon, &verified(links(&[("n1", "n2"), ("n2", "n1")], LONG)));
     drop(foreign);
     let record = daemon.record(&name);
     let out = link(&record, "n1", "n2");
@@ -294,17 +290,16 @@ fn between_routed_peers_the_check_says_nothing() {
         [("n1", 1), ("n2", 2)].map(|(name, host)| format!("{name}: {{ addresses: [{}] }}", lab.ipv4(host)));
     let daemon = lab.daemon(&peers.join(", "));
     assert!(lab.delivered(("n1", lab.ipv4(1)), ("n2", lab.ipv4(2)), 3, 3) > 0, "the host routes");
-    daemon.apply("p", &verified(links(&[("n1", "n2"), ("n2", "n1")], LONG)));
-    std::thread::sleep(Duration::from_millis(500));
-    daemon.heal("p");
-    let record = daemon.record_now("p");
+    let request = verified(links(&[("n1", "n2"), ("n2", "n1")], LONG));
+    let name = cut_in_time(&daemon, &request, |_| std::thread::sleep(Duration::from_millis(500)));
+    let record = daemon.record_now(&name);
     for link in &record.links {
         let check = check(link);
         assert_eq!((check.control, check.sent, check.arrived()), (Some(0), 0, None), "{link:#?}");
         assert!(check.why_not.as_deref().unwrap().contains("not on one Ethernet segment"), "{link:#?}");
         assert_eq!(link.proved, link.dropped_packets > Some(0), "the check proves nothing: {link:#?}");
     }
-    let reported = String::from_utf8(daemon.cli(&["wait", "p", "--timeout", "1ms"]).stdout).unwrap();
+    let reported = String::from_utf8(daemon.cli(&["wait", &name, "--timeout", "1ms"]).stdout).unwrap();
     assert!(reported.contains("n1→n2: the active check says nothing"), "{reported}");
 }
 

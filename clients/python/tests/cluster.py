@@ -79,7 +79,7 @@ class Cluster:
             f"socket: {{ path: {self.folder}/run/api.sock, group: root, mode: '0600' }}\n"
             f"peers:\n{peers}interfaces:\n{interfaces}"
             "endpoints:\n  - name: ingress\n    peers: [n1, n2, n3]\n"
-            '    probe: { http: { url: "http://{address}:8080/" }, interval: 20ms, timeout: 1s }\n'
+            '    probe: { http: { url: "http://{address}:8080/" }, interval: 50ms, timeout: 3s }\n'
             f"    wire: {{ port: 8080, success: http }}\n    netns: {self.netns(CLIENT)}\n"
             f"ready: {{ consecutive: 5, observe: {observe}, observe_max: 20s }}\ndeadline: {deadline}\n{more}"
         )
@@ -102,7 +102,7 @@ class Cluster:
         self.folder.rmdir()
 
 
-def until(condition: Any, patience: float = 15.0) -> None:
+def until(condition: Any, patience: float = 60.0) -> None:
     """Waits for a condition."""
     end = time.monotonic() + patience
     while not condition():

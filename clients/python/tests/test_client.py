@@ -71,7 +71,8 @@ def test_the_record_is_typed(inj: Injector) -> None:
     assert record.hold_ns == record.heal.begin_ns - record.cut.end_ns
     isolated = {endpoint.name: endpoint for endpoint in record.endpoints}["ingress@n1"]
     assert isolated.impaired and isolated.settled_ns is not None
-    assert record.heal_to_settled_ns == record.since_heal(isolated.settled_ns)
+    settled = [record.since_heal(endpoint.settled_ns) for endpoint in record.endpoints]
+    assert record.heal_to_settled_ns == max(after for after in settled if after is not None)
     assert {(link.src, link.dst) for link in record.links} == {("n1", "n2"), ("n2", "n1"), ("n1", "n3"), ("n3", "n1")}
     assert all(link.in_force == "yes" for link in record.links)
     assert any(probe.error for probe in p.probes())
@@ -100,7 +101,7 @@ def test_assert_recovers_shows_phases_and_links(inj: Injector) -> None:
 
 def test_what_is_not_known_is_not_recovered(inj: Injector) -> None:
     first = inj.partition(isolate=["n1"])
-    time.sleep(0.5)
+    until(lambda: any(link.dropped_packets for link in first.view().links or []))
     first.heal()
     # Another cut ends the watch.
     with inj.partition(isolate=["n2"]) as second:
@@ -374,7 +375,7 @@ def test_a_client_may_be_closed_by_another_thread(daemon: Lab) -> None:
     events = inj.events()
     reader = threading.Thread(target=follow)
     reader.start()
-    time.sleep(0.3)
+    time.sleep(1)
     events.close()
     reader.join(10)
     assert not reader.is_alive() and isinstance(errors[0], Broken)

@@ -64,8 +64,13 @@ def test_workers_share_one_lab(pytester: pytest.Pytester, cluster: Cluster, tmp_
 
         @pytest.mark.parametrize("turn", range(4))
         def test_lab(injector, turn):
-            pathlib.Path({str(tmp_path)!r}, f"{{turn}}").write_text(f"{{injector.status().pid}} {{os.getpid()}}")
-            time.sleep(0.5)
+            folder = pathlib.Path({str(tmp_path)!r})
+            (folder / f"{{turn}}").write_text(f"{{injector.status().pid}} {{os.getpid()}}")
+            # The last worker to end its tests stops the daemon: it is not to be done before the other begins.
+            end = time.monotonic() + 60
+            while len({{file.read_text().split()[-1] for file in folder.iterdir() if file.read_text()}}) < 2:
+                assert time.monotonic() < end, "one worker has run all tests"
+                time.sleep(0.05)
         """
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n2", f"--injector-config={config}").assert_outcomes(passed=4)
@@ -221,10 +226,13 @@ def test_a_daemon_that_is_stopped_meanwhile(pytester: pytest.Pytester, cluster: 
         """
         import os, signal, time
 
-        def test_it(injector):
+        def test_it(injector, lab):
             injector.partition(isolate=["n1"])
             os.kill(injector.status().pid, signal.SIGTERM)
-            time.sleep(1)
+            end = time.monotonic() + 60
+            while os.path.exists(lab.socket):
+                assert time.monotonic() < end, "the daemon does not stop"
+                time.sleep(0.05)
         """
     )
     result: Any = pytester.runpytest_subprocess("-p", "no:cacheprovider", f"--injector-config={config}")

@@ -4,9 +4,16 @@ use std::time::Duration;
 
 use injector_client::test::{Cut, GuardError, Partition};
 
+/// Cuts n1 off for as long as it takes for probes to be dropped, which prove the cut.
+fn cut_off(deadline: Duration) -> Partition {
+    let partition = Partition::cut(Cut::isolate(["n1"]).deadline(deadline)).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    partition
+}
+
 #[test]
 fn a_bound_beyond_the_deadline_is_refused() {
-    let partition = Partition::cut(Cut::isolate(["n1"]).deadline(Duration::from_secs(30))).unwrap();
+    let partition = cut_off(Duration::from_secs(30));
     let refused = partition.recovers(Duration::from_secs(31)).unwrap_err();
     assert!(matches!(refused, GuardError::BeyondDeadline { .. }), "{refused:?}");
     let said = refused.to_string();
@@ -20,7 +27,7 @@ fn a_bound_beyond_the_deadline_is_refused() {
 #[test]
 fn a_bound_may_be_longer_than_one_call_waits() {
     let hour = Duration::from_mins(60);
-    let partition = Partition::cut(Cut::isolate(["n1"]).deadline(hour)).unwrap();
+    let partition = cut_off(hour);
     let record = partition.recovers(hour).unwrap();
     assert!(record.is_final, "{record:?}");
     assert!(partition.recovery(Duration::MAX).unwrap().is_final);

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use hosts::Hosts;
 use injector_lab::http::{Request, body, over_unix};
-use injector_lab::{CLIENT, needs, until};
+use injector_lab::{CLIENT, keep_all, needs, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use stopped_process::StoppedProcess;
@@ -250,16 +250,14 @@ fn datagrams(client: &Client, count: usize) -> usize {
     let to = (lab.ipv4(2), 9000);
     let receiver = lab.within("n2", || UdpSocket::bind(to).unwrap());
     let sender = lab.within("n1", || UdpSocket::bind((lab.ipv4(1), 0)).unwrap());
-    receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let counted = std::thread::spawn(move || {
-        let mut buffer = [0; 16];
-        std::iter::from_fn(|| receiver.recv(&mut buffer).ok()).count()
-    });
+    // They wait in it until they are counted.
+    keep_all(&receiver);
     for _ in 0..count {
         sender.send_to(b"x", to).unwrap();
         std::thread::sleep(Duration::from_micros(100));
     }
-    counted.join().unwrap()
+    receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    std::iter::from_fn(|| receiver.recv(&mut [0; 16]).ok()).count()
 }
 
 #[test]

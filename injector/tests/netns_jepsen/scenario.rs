@@ -129,10 +129,16 @@ pub fn records(cluster: &Cluster, suite: &mut Suite) {
     slow.set(ServerMode::Fine);
     cluster.daemons.iter().for_each(until_quiet);
     // Only this fault is given so little time: commands on nodes may take seconds on a loaded machine.
-    suite.eval("(def t (assoc-in t [:net :request] {:deadline \"1s\"}))");
+    suite.eval("(def t (assoc-in t [:net :request] {:deadline \"2s\"}))");
     invoke(suite, ":start", ISOLATED);
     std::thread::sleep(Duration::from_millis(500));
     slow.set(ServerMode::Failing);
+    // Without a probe that fails before the heal, n1 would be in service at the heal.
+    injector_lab::until("a daemon knows that n1 is out of service", || {
+        let statuses = cluster.daemons.iter().map(Daemon::status);
+        let mut endpoints = statuses.flat_map(|status| status.endpoints);
+        endpoints.any(|endpoint| endpoint.healthy == Some(false)).then_some(())
+    });
     invoke(suite, ":stop", "nil");
     suite.eval("(nemesis/teardown! nem t)");
     slow.set(ServerMode::Fine);
@@ -189,8 +195,8 @@ pub fn early_ends(cluster: &Cluster, suite: &mut Suite) {
     cluster.daemons.iter().for_each(until_quiet);
 
     let cut = format!("(net/drop-all! n t {ISOLATED})");
-    let short = cut.replace("n t", "(assoc n :request {:for \"1s\"}) t");
-    let wait = || std::thread::sleep(Duration::from_millis(1500));
+    let short = cut.replace("n t", "(assoc n :request {:for \"3s\"}) t");
+    let wait = || std::thread::sleep(Duration::from_millis(3500));
     // Another client.
     suite.eval(&cut);
     assert_cut(&cluster.lab, &UDP, "n1", "n2");
@@ -211,7 +217,7 @@ pub fn early_ends(cluster: &Cluster, suite: &mut Suite) {
     cluster.daemons.iter().for_each(until_quiet);
     // The control: the test ends it.
     suite.eval(&cut);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_secs(1));
     suite.eval("(net/heal! n t)");
 
     suite.eval("(injector.jepsen.nemesis/keep-records! t)");

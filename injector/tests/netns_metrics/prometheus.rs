@@ -63,10 +63,16 @@ fn a_prometheus_reads_the_daemon_and_answers_the_dashboard() {
         });
     });
     // The series of a shape begin with its first cut: they are read before the second, which is seen as an increase.
-    for name in ["first", "p"] {
-        std::thread::sleep(Duration::from_secs(2));
+    for (name, count) in [("first", 1), ("p", 2)] {
         assert_eq!(fixture.cut(name), Outcome::Recovered);
+        lab.within(CLIENT, || {
+            injector_lab::until("Prometheus reads the cut", || {
+                let found = ask(&format!("injector_cuts_total{{shape=\"isolate\"}} == {count}"));
+                found.as_array().is_some_and(|found| !found.is_empty()).then_some(())
+            });
+        });
     }
+    // For rates, several readings.
     std::thread::sleep(Duration::from_secs(3));
     lab.within(CLIENT, || {
         for (at, query) in queries() {

@@ -28,8 +28,8 @@ pub fn up_with_service() -> (lab::Lab, traffic::Server, daemon::Daemon) {
     let lab = lab::Lab::new(2);
     let server = traffic::Server::start(&lab, "n1");
     let config = format!(
-        "{}endpoints:\n  - {{ name: web, peers: [n1], netns: {}, probe: {{ http: {{ url: \"http://{{address}}:{}/\" }}, timeout: \
-         500ms }} }}\nready: {{ consecutive: 5, observe: 500ms, observe_max: 5s }}\n",
+        "{}endpoints:\n  - {{ name: web, peers: [n1], netns: {}, probe: {{ http: {{ url: \"http://{{address}}:{}/\" }}, interval: 20ms, timeout: \
+         2s }} }}\nready: {{ consecutive: 5, observe: 500ms, observe_max: 5s }}\n",
         lab.config(lab::AttachPoint::OwnNic, "auto"),
         lab.netns("n2"),
         server.port()

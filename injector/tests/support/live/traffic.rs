@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::FromRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use injector_core::clock::MonoNs;
+use injector_lab::keep_all;
 
 use super::lab::{Lab, addresses};
 
@@ -150,22 +151,6 @@ fn unspecified(like: IpAddr) -> IpAddr {
     if like.is_ipv4() { [0; 4].into() } else { [0; 16].into() }
 }
 
-/// Has a socket keep all that comes while nobody reads it, as on a busy machine.
-pub fn keep_all(receiver: &UdpSocket) {
-    let size: libc::c_int = 64 << 20;
-    // SAFETY: a number is read from where it lives.
-    let set = unsafe {
-        libc::setsockopt(
-            receiver.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const size).cast(),
-            size_of_val(&size) as u32,
-        )
-    };
-    assert_eq!(set, 0, "{}", io::Error::last_os_error());
-}
-
 /// One packet of a [`Stream`].
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
@@ -193,12 +178,14 @@ impl Stream {
         receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let (first_sent, is_sending) = std::sync::mpsc::channel();
         let sending = std::thread::spawn(move || {
             let mut sent = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 let number = sent.len() as u64;
                 sent.push(MonoNs::now());
                 sender.send(&number.to_le_bytes()).unwrap();
+                let _ = first_sent.send(());
                 std::thread::sleep(gap);
             }
             sent
@@ -217,6 +204,8 @@ impl Stream {
             }
         });
         let stream = Self { stop, sender: Some(sending), receiver: Some(receiving) };
+        // Its neighbour is to be resolved before anything is cut: what waits for that reaches no hook.
+        is_sending.recv().unwrap();
         std::thread::sleep(Duration::from_millis(50));
         stream
     }
