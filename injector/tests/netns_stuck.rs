@@ -229,13 +229,21 @@ fn a_stop_names_filters_that_stayed_at_a_reload_unless_they_went_later() {
     assert!(log.contains(&said), "{log}");
     drop(stopped);
 
+    // The same interface is attached to again beside them, for the new config.
+    let mut daemon = Daemon::start(&lab, "f", &first);
+    let stopped = StoppedThread::of(daemon.id(), &n1);
+    reload(&lab, ("f", &daemon), &format!("{first}max_for: 3m\n"));
+    let (code, log) = terminate_beside(&mut daemon, &stopped);
+    assert!(code == Some(2) && log.contains(&said), "{code:?}: {log}");
+    drop(stopped);
+    Daemon::start(&lab, "g", &first).stop();
+    assert_eq!(ours(&filters(&n1, "eth0")), 0);
+
     let mut daemon = Daemon::start(&lab, "e", &first);
     let stopped = StoppedThread::of(daemon.id(), &n1);
     reload(&lab, ("e", &daemon), &second);
     drop(stopped);
     until("the thread takes them off", || (ours(&filters(&n1, "eth0")) == 0).then_some(()));
-    // By now it knows that they are gone.
-    std::thread::sleep(Duration::from_millis(300));
     assert_eq!(daemon.terminate().code(), Some(0), "{}", daemon.log());
 }
 
@@ -305,7 +313,7 @@ fn peers_whose_namespaces_do_not_answer_are_taken_to_be_where_they_were() {
     let stopped = [StoppedThread::of(daemon.id(), &n1), StoppedThread::of(daemon.id(), &n2)];
     // The answer is also used to find where peers live.
     support::ip(&format!("-n {switch} link add other type veth peer name another"));
-    // A survey that took a second is not repeated for four.
+    // A survey that took a second is not repeated for four, and the second asks the other one.
     let unanswered = |netns: &str| daemon.log().contains(&format!("taken to be as it was netns=\"{netns}\""));
     until("both were asked without an answer", || {
         daemon.cli("partition isolate n1 --name p --for 60s");

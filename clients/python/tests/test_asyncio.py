@@ -90,6 +90,7 @@ def test_a_cancelled_call_heals_nothing_else(daemon: Lab, inj: Injector) -> None
         block = asyncio.ensure_future(_sleep_under(twin))
         # A call that is cancelled on its way would close the connection that owns the other partition, too.
         while len([view for view in await twin.partitions() if view.state == "active"]) < 2:
+            assert not block.done(), block
             await asyncio.sleep(0.05)
         await asyncio.sleep(0.5)
         block.cancel()

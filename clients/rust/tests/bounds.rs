@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use injector_client::test::{Cut, GuardError, Partition};
 
-/// Cuts n1 off for as long as it takes for probes to be dropped, which prove the cut.
+/// Cuts n1 off for a second, in which dozens of probes are dropped: they prove the cut.
 fn cut_off(deadline: Duration) -> Partition {
     let partition = Partition::cut(Cut::isolate(["n1"]).deadline(deadline)).unwrap();
     std::thread::sleep(Duration::from_secs(1));

@@ -42,7 +42,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::alarm::{Alarm, Alarms};
-use crate::datapath::{command_line, interfaces_with_filters};
+use crate::datapath::{command_line, filters_that_may_stay};
 use crate::descriptors;
 use crate::fault;
 use crate::server::command::Handle;
@@ -106,9 +106,9 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     // This is done after an error too: filters on a clsact qdisc stay there when the process ends.
     fault::here("stop/detach");
     state.detach().await;
+    let filters_left: Vec<String> = filters_that_may_stay().await.into_iter().collect();
     fault::here("stop/end");
     ended?;
-    let filters_left = interfaces_with_filters();
     if !filters_left.is_empty() {
         return Err(StartError::FiltersLeft { interfaces: partition::shortened(&filters_left) });
     }

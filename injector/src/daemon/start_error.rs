@@ -49,7 +49,8 @@ pub enum StartError {
     },
     /// Filters may have stayed.
     #[error(
-        "the filters on the clsact qdiscs of {interfaces} are not known to be removed: they do nothing, and the next start removes them"
+        "the filters on the clsact qdiscs of {interfaces} are not known to be removed: they do nothing; `sudo injector doctor --clean` removes them, and so does a start \
+         whose config names these interfaces"
     )]
     FiltersLeft {
         /// The interfaces, with their namespaces.

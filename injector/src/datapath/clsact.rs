@@ -1,8 +1,12 @@
-//! Our filters on the clsact qdiscs of interfaces: all that stays where it is when the process ends.
+//! Our filters on the clsact qdiscs of interfaces: the only thing of ours that stays when the process ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use aya::Ebpf;
 
@@ -20,17 +24,33 @@ const FOUND_QDISC: u32 = 0x1a01;
 /// The handle of our filters where we made the qdisc: it goes with the last filter.
 pub(super) const MADE_QDISC: u32 = 0x1a02;
 
-/// The interfaces, for people, whose filters of this process are not known to be gone, by namespace and index. Of the process,
-/// whatever config they were attached for: its end is what leaves them.
-static NOT_KNOWN_GONE: Mutex<BTreeMap<(Option<Identity>, u32), String>> = Mutex::new(BTreeMap::new());
+/// The interfaces, for people, on which filters of this process may still be, by the number of their [`Clsact`]. One list for the
+/// whole process: filters stay when it ends, whichever config attached them.
+static MAY_HAVE_FILTERS: Mutex<BTreeMap<u64, String>> = Mutex::new(BTreeMap::new());
 
-/// The interfaces, for people, on which filters of this process are or may be.
-pub fn interfaces_with_filters() -> Vec<String> {
-    NOT_KNOWN_GONE.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+/// How long a namespace's thread may still take to remove filters once nobody waits for it: the kernel holds it up while
+/// namespaces are deleted.
+const LATE: Duration = Duration::from_secs(3);
+
+/// How often it is asked whether it has.
+const POLL: Duration = Duration::from_millis(10);
+
+/// The interfaces, for people, on which filters of this process may stay. Waits a little for those that are being removed.
+pub async fn filters_that_may_stay() -> BTreeSet<String> {
+    let end = Instant::now() + LATE;
+    while !may_have_filters().is_empty() && Instant::now() < end {
+        tokio::time::sleep(POLL).await;
+    }
+    may_have_filters().values().cloned().collect()
+}
+
+fn may_have_filters() -> MutexGuard<'static, BTreeMap<u64, String>> {
+    MAY_HAVE_FILTERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Our filters on an interface's clsact qdisc; taken off when dropped, if that is in their namespace.
 pub(super) struct Clsact {
+    number: u64,
     netns: Option<Identity>,
     index: u32,
     filters: Vec<Filter>,
@@ -69,6 +89,8 @@ impl Clsact {
                 name,
             })
             .collect();
+        // Noted before they are added: a thread that is held up may add them while the process ends. Dropped after an error.
+        let clsact = Self::noted(interface, index, filters.iter().map(NewFilter::made).collect(), qdisc);
         tc.add(index, qdisc, &filters).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => {
                 "another injector holds its clsact hook; stop that one, or see `injector doctor`".to_owned()
@@ -80,12 +102,14 @@ impl Clsact {
             }
             _ => failed(error),
         })?;
-        let netns = Identity::of_thread();
-        NOT_KNOWN_GONE
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((netns, index), shown(interface));
-        Ok(Self { netns, index, filters: filters.iter().map(NewFilter::made).collect(), qdisc })
+        Ok(clsact)
+    }
+
+    fn noted(interface: &Interface, index: u32, filters: Vec<Filter>, qdisc: Qdisc) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        may_have_filters().insert(number, shown(interface));
+        Self { number, netns: Identity::of_thread(), index, filters, qdisc }
     }
 
     /// Takes the filters off; whether they are gone.
@@ -116,7 +140,7 @@ impl Clsact {
 impl Drop for Clsact {
     fn drop(&mut self) {
         if self.take_off() {
-            NOT_KNOWN_GONE.lock().unwrap_or_else(PoisonError::into_inner).remove(&(self.netns, self.index));
+            may_have_filters().remove(&self.number);
         }
     }
 }

@@ -27,7 +27,7 @@ mod strangers;
 
 pub use attach::{Attachment, Refused, Wanted, interface_facts};
 pub use cgroup_hooks::{CgroupQuery, Reattached};
-pub use clsact::{clsact_refusal, interfaces_with_filters};
+pub use clsact::{clsact_refusal, filters_that_may_stay};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };

@@ -1,8 +1,8 @@
-//! What the config says of this host and the host does not show, with what to do about it.
+//! What a user should know about a peer of the config on this host, with what to do about it.
 
 use std::fmt;
 
-/// Something that the config and this host do not agree on, or that only the config says.
+/// Something about a peer that a user should know: it is not found, or not where the config says, or with another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mismatch {
     /// What was found, and what follows from it.

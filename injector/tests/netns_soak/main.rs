@@ -39,12 +39,30 @@ fn number(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
 }
 
+/// A server that accepts all connections until this is dropped. (With a full backlog, probes would wait until they time out,
+/// and more of them would be on their way.)
+struct Accepting(TcpListener);
+
+impl Accepting {
+    fn start(listener: TcpListener) -> Self {
+        let other = listener.try_clone().unwrap();
+        std::thread::spawn(move || while other.accept().is_ok() {});
+        Self(listener)
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+    }
+}
+
 /// Two peers, and an endpoint on the second one that the first one probes.
-fn lab_with_an_endpoint() -> (Lab, Daemon, TcpListener) {
+fn lab_with_an_endpoint() -> (Lab, Daemon, Accepting) {
     let lab = Lab::switched(2);
     // Others reach the socket.
     std::fs::set_permissions(lab.folder(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let listener = lab.within("n2", || TcpListener::bind((lab.ipv4(2), 8080)).unwrap());
+    let server = Accepting::start(lab.within("n2", || TcpListener::bind((lab.ipv4(2), 8080)).unwrap()));
     let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
     let config = format!(
         "socket: {{ group: nogroup }}\n{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}]\nendpoints:\n  - {{ name: e, \
@@ -52,7 +70,7 @@ fn lab_with_an_endpoint() -> (Lab, Daemon, TcpListener) {
         lab.peers()
     );
     let daemon = Daemon::start(&lab, "d", &config);
-    (lab, daemon, listener)
+    (lab, daemon, server)
 }
 
 /// Cuts and heals once; what was dropped is looked at where stock is taken, which is prepared for just before.
@@ -82,7 +100,7 @@ fn toggle(
 #[needs(root)]
 fn cuts_and_heals_by_the_thousand_wear_nothing_down() {
     let cycles = number("INJECTOR_SOAK_CYCLES", 40);
-    let (lab, daemon, _listener) = lab_with_an_endpoint();
+    let (lab, daemon, _server) = lab_with_an_endpoint();
     let mut line = Line::open(daemon.socket());
     let mut soak = Soak::new("cycles", cycles);
     for round in 1..=cycles {
@@ -154,7 +172,7 @@ impl<'a> Stalled<'a> {
 #[needs(root)]
 fn readers_that_stall_wear_nothing_down() {
     let toggles = number("INJECTOR_SOAK_TOGGLES", 40);
-    let (lab, daemon, _listener) = lab_with_an_endpoint();
+    let (lab, daemon, _server) = lab_with_an_endpoint();
     let mut line = Line::open(daemon.socket());
     let mut soak = Soak::new("toggles", toggles);
     let mut stalled = Stalled::new(&lab, daemon.socket());
@@ -194,7 +212,7 @@ fn flood(lab: &Lab, from: u8, to: u8, sent: &AtomicU64, stop: &AtomicBool) {
 #[needs(root)]
 fn floods_on_cut_links_wear_nothing_down() {
     let toggles = number("INJECTOR_SOAK_FLOODED", 20);
-    let (lab, daemon, _listener) = lab_with_an_endpoint();
+    let (lab, daemon, _server) = lab_with_an_endpoint();
     let mut line = Line::open(daemon.socket());
     let mut soak = Soak::new("toggles", toggles);
     let (sent, stop, mut dropped) = (AtomicU64::new(0), AtomicBool::new(false), 0);

@@ -35,6 +35,24 @@ impl Usage {
             threads: number("Threads:") as usize,
         }
     }
+
+    /// What a process takes, without the descriptors and the rest that it has for a moment only: on a busy machine, the connections
+    /// of clients that have gone.
+    fn at_rest(pid: u32) -> Self {
+        let mut least = Self::of(pid);
+        for _ in 0..9 {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = Self::of(pid);
+            least = Self {
+                descriptors: least.descriptors.min(now.descriptors),
+                bpf_maps: least.bpf_maps.min(now.bpf_maps),
+                areas: least.areas.min(now.areas),
+                threads: least.threads.min(now.threads),
+                ..now
+            };
+        }
+        least
+    }
 }
 
 /// The most memory that a process has had since the last [`reset_peak`].
@@ -118,7 +136,7 @@ impl Soak {
 
     /// Takes stock; `count` is in the soak's unit.
     pub fn take_stock(&mut self, count: usize, pid: u32) {
-        let usage = Usage::of(pid);
+        let usage = Usage::at_rest(pid);
         let Usage { memory_kib, own_kib, descriptors, bpf_maps, areas, threads } = usage;
         let (applies, heals) = (std::mem::take(&mut self.applies), std::mem::take(&mut self.heals));
         writeln!(

@@ -131,7 +131,7 @@ pub struct Interfaces {
     hooks_cost: std::time::Duration,
     /// Programs that another process has detached, and that are not counted yet.
     losses: AttachmentsLost,
-    /// Those that a warning was logged for.
+    /// The mismatches that a warning was logged for.
     mismatches: BTreeSet<Mismatch>,
     /// The threads.
     pub workers: Workers,

@@ -204,7 +204,7 @@ impl Stream {
             }
         });
         let stream = Self { stop, sender: Some(sending), receiver: Some(receiving) };
-        // Its neighbour is to be resolved before anything is cut: what waits for that reaches no hook.
+        // Time for its neighbour to be resolved before anything is cut: what waits for that reaches no hook.
         is_sending.recv().unwrap();
         std::thread::sleep(Duration::from_millis(50));
         stream
