@@ -5,7 +5,6 @@ mod synthetic;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use injector_core::api::{Outcome, Trial};
 use injector_core::clock::Span;
@@ -265,7 +264,11 @@ fn what_is_no_regular_file_is_an_error_that_names_it() {
             fs::rename(&kept, &file).unwrap();
         }
     };
-    let fifo = |file: &Path| assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
+    // A command would have the locks of other tests, for a moment.
+    let fifo = |file: &Path| {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, file, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    };
     let device = |file: &Path| std::os::unix::fs::symlink("/dev/zero", file).unwrap();
     let reported = || report(&path, &ReportOptions::default()).unwrap_err().to_string();
     let resumed = || RunDir::open(&path, &settings).unwrap_err().to_string();

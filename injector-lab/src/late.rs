@@ -1,5 +1,6 @@
 //! How late a busy machine is.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,25 @@ pub fn late_during<T>(run: impl FnOnce() -> T) -> (T, Duration) {
         is_over.store(true, Ordering::Relaxed);
         (value, sleeper.join().expect("it only sleeps"))
     })
+}
+
+/// Runs a test of times. Where it fails and the machine was late meanwhile, it is run again, up to ten times: a fault of what is
+/// tested fails each of them.
+///
+/// # Panics
+/// It fails where the machine was not late, or in each attempt.
+pub fn in_time(test: impl Fn()) {
+    const ATTEMPTS: usize = 10;
+    // Preempted for a few milliseconds is late for a grid of ten.
+    const LATE: Duration = Duration::from_millis(3);
+    for attempt in 1.. {
+        let (ended, late) = late_during(|| catch_unwind(AssertUnwindSafe(&test)));
+        match ended {
+            Ok(()) => return,
+            Err(panic) if late < LATE || attempt == ATTEMPTS => resume_unwind(panic),
+            Err(_) => eprintln!("attempt {attempt} failed on a machine that was {late:?} late"),
+        }
+    }
 }
 
 /// Whether a warning of the injector says that hooks were not read in time, as a busy machine may have it; other reasons why

@@ -46,7 +46,7 @@ pub use executable::{copy_program, write_program};
 pub use folder::Folder;
 pub use injector_lab_macros::needs;
 pub use lab::{CLIENT, CLIENT_HOST, Guest, Lab, SWITCH};
-pub use late::{is_late_reading, late_during};
+pub use late::{in_time, is_late_reading, late_during};
 pub use leftovers::remove_leftovers;
 pub use need::{
     BOOT_GUEST, GUESTS, LONG_MINUTES, Needs, SKIP_LOG, Turn, UNPACKED, has_tcx, kernel_version, meet,

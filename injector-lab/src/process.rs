@@ -183,7 +183,7 @@ mod tests {
 
         let mut failing =
             Process::start("failing", Command::new("sh").args(["-c", "echo why; exit 3"]), &log).unwrap();
-        failing.wait(GRACE).unwrap();
+        failing.wait(crate::PATIENCE).unwrap();
         let error = failing.check().unwrap_err().to_string();
         assert!(error.contains("failing has ended") && error.contains("why"), "{error}");
         fs::remove_file(log).unwrap();
@@ -193,10 +193,11 @@ mod tests {
     fn a_stopped_process_ends_too() {
         let log = std::env::temp_dir().join(format!("lab-stopped-{}", std::process::id()));
         let sleeper = Process::start("sleeper", Command::new("sleep").arg("600"), &log).unwrap();
+        let sleeper = sleeper.with_grace(Duration::from_mins(1));
         sleeper.signal(Signal::STOP);
         let begun = Instant::now();
         drop(sleeper);
-        assert!(begun.elapsed() < GRACE);
+        assert!(begun.elapsed() < Duration::from_mins(1));
         fs::remove_file(log).unwrap();
     }
 }

@@ -57,12 +57,13 @@ mod tests {
         bounded(async {
             for _ in 0..2 {
                 begin();
+                assert_eq!(patience(SHORT), SHORT);
+                begin();
                 // Work that waits for nobody is not counted.
                 tokio::time::sleep(SHORT).await;
                 assert!(patience(LONG) == WAIT);
                 tokio::time::sleep(SHORT).await;
                 assert!(patience(LONG) <= WAIT.saturating_sub(SHORT));
-                assert_eq!(patience(SHORT), SHORT);
                 tokio::time::sleep(WAIT).await;
                 assert_eq!(patience(SHORT), Duration::ZERO);
                 let longer = for_at_most(LONG, async { patience(LONG * 2) }).await;

@@ -267,33 +267,6 @@ fn a_directory_that_others_can_write_is_refused() {
     assert!(matches!(error, SocketError::UnsafeDirectory { .. }), "{error}");
 }
 
-/// A server that closes after each answer, as ours does with idle connections.
-#[test]
-fn the_client_opens_anew_what_was_closed_in_between() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("once.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    let server = std::thread::spawn(move || {
-        for _ in 0..2 {
-            let (mut stream, _) = listener.accept().unwrap();
-            BufReader::new(&stream)
-                .lines()
-                .map(Result::unwrap)
-                .take_while(|line| !line.is_empty())
-                .for_each(drop);
-            let body = r#"{"healed":[]}"#;
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        }
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut client = injector_client::Client::connect(&path).await.unwrap();
-        assert_eq!(client.heal_all().await.unwrap(), []);
-        assert_eq!(client.heal_all().await.unwrap(), []);
-    });
-    server.join().unwrap();
-}
-
 #[test]
 fn the_contract_is_the_golden_one() {
     let mut document = Served::start().call("GET", "/v1/openapi.json", "").json();

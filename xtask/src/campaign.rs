@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use crate::build::{Programs, programs};
 use crate::command::{Interrupted, again_as_root};
@@ -153,7 +153,7 @@ fn short(options: &Options) -> Result<ExitCode> {
     }
     let (mut passed, mut failed) = (0, Vec::new());
     for (name, system) in chosen {
-        match run_short(name, system, &programs) {
+        match run_short(name, system, &options.choice, &programs) {
             Ok(()) => passed += 1,
             Err(error) if Interrupted::is(&error) => return Err(error),
             Err(error) => failed.push(format!("FAIL the campaign on {name}: {error:#}")),
@@ -167,14 +167,32 @@ fn short(options: &Options) -> Result<ExitCode> {
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_short(name: &str, system: Chosen, programs: &Programs) -> Result<()> {
+/// How often a short campaign is made where the injector does not decide a trial, because the machine was held up, say.
+const ATTEMPTS: usize = 3;
+
+fn run_short(name: &str, mut system: Chosen, choice: &Choice, programs: &Programs) -> Result<()> {
     println!("\nA short campaign on {name}");
-    let (file, required) = (system.short_campaign(), system.required_peers());
-    let folder = run_folder(&format!("campaign-short/{name}"))?;
-    let (words, observe) = (Vec::new(), Some(SHORT_OBSERVATION));
-    let campaign = Campaign { file: &file, words, folder: &folder, observe, page_of: Some(name) };
-    let code = campaign.run(system, programs)?;
-    let faults = shape::faults(&folder, code, required)?;
-    ensure!(faults.is_empty(), "see {}:\n  {}", folder.display(), faults.join("\n  "));
-    std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))
+    for attempt in 1..=ATTEMPTS {
+        let (file, required) = (system.short_campaign(), system.required_peers());
+        let folder = run_folder(&format!("campaign-short/{name}"))?;
+        let (words, observe) = (Vec::new(), Some(SHORT_OBSERVATION));
+        let campaign = Campaign { file: &file, words, folder: &folder, observe, page_of: Some(name) };
+        let code = campaign.run(system, programs)?;
+        let shown = |faults: &[String]| format!("see {}:\n  {}", folder.display(), faults.join("\n  "));
+        match shape::judge(&folder, code, required)? {
+            shape::Verdict::Fine => {
+                return std::fs::remove_dir_all(&folder)
+                    .with_context(|| format!("removing {}", folder.display()));
+            }
+            shape::Verdict::Undecided(faults) if attempt < ATTEMPTS => {
+                println!(
+                    "\nAGAIN the campaign on {name}, attempt {attempt} was not decided: {}",
+                    shown(&faults)
+                );
+                system = Chosen::install(name, choice)?;
+            }
+            shape::Verdict::Undecided(faults) | shape::Verdict::Faulty(faults) => bail!(shown(&faults)),
+        }
+    }
+    unreachable!("the last attempt returns")
 }

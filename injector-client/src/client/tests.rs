@@ -13,6 +13,8 @@ fn answer_once(listener: &UnixListener, close: &mpsc::Receiver<()>) {
     assert_ne!(stream.read(&mut head).unwrap(), 0);
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").unwrap();
     close.recv().unwrap();
+    // Also where a child of another test has the socket, for a moment.
+    stream.shutdown(std::net::Shutdown::Both).unwrap();
 }
 
 #[test]

@@ -297,7 +297,7 @@ mod tests {
             let held = Arc::clone(&held);
             let wait = move || held.lock().unwrap().recv().is_err();
             let path = format!("/{at}");
-            let hung = looks.beside(Path::new(&path), Duration::from_millis(1), wait).await;
+            let hung = looks.beside(Path::new(&path), Duration::from_millis(20), wait).await;
             assert_eq!(hung, Err(Unseen::Hung));
         }
         assert_eq!(looks.beside(Path::new("/one-more"), LONG, || true).await, Err(Unseen::Hung));

@@ -44,7 +44,8 @@ pub(super) fn endpoint(address: SocketAddr, kind: ProbeKind) -> Endpoint {
             kind,
             options: ProbeOptions {
                 interval: Span::millis(10),
-                timeout: Span::secs(2),
+                // Who wants a timeout has a shorter one.
+                timeout: Span::secs(60),
                 connection: Connection::Fresh,
             },
         },

@@ -13,6 +13,7 @@ use injector_core::config::{ExecCommand, HttpProbe, TcpProbe};
 use injector_core::config::{JsonValue, Target};
 use injector_core::model::Connection;
 use injector_core::sample::FailureCode;
+use injector_lab::in_time;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const HEALTH: &str = "grpc.health.v1.Health/Check";
@@ -49,30 +50,32 @@ fn took(sample: &Sample) -> Duration {
 
 #[test]
 fn a_hanging_server_delays_neither_the_grid_nor_the_stamp() {
-    on_one_thread(async {
-        // Hangs as a whole: nothing is answered before 900 ms after its start.
-        let start = tokio::time::Instant::now();
-        let (address, _) = serve(move |stream| async move {
-            tokio::time::sleep_until(start + Duration::from_millis(900)).await;
-            answer(stream, vec![(NOW, OK)]).await;
-        })
-        .await;
-        let begin = MonoNs::now();
-        let samples = run_for(endpoint(address, get(address)), Duration::from_millis(1200)).await;
-        grid_is_even(&samples, Duration::from_millis(10));
-        assert!(samples.len() >= 115, "{}", samples.len());
-        assert!(samples.iter().all(|sample| sample.failure.is_none()), "{samples:?}");
-        let first = &samples[0];
-        assert!(first.scheduled.saturating_since(begin) < Duration::from_millis(300));
-        assert!(took(first) >= Duration::from_millis(590), "{first:?}");
-        for sample in
-            samples.iter().filter(|sample| sample.scheduled.saturating_since(begin).as_millis() < 800)
-        {
-            let answered = sample.done.saturating_since(begin);
-            assert!(answered >= Duration::from_millis(890), "ready too early: {sample:?}");
-            let late = sample.begun.saturating_since(sample.scheduled);
-            assert!(late < Duration::from_millis(300), "waited for an earlier answer: {sample:?}");
-        }
+    in_time(|| {
+        on_one_thread(async {
+            // Hangs as a whole: nothing is answered before 900 ms after its start.
+            let begin = MonoNs::now();
+            let start = tokio::time::Instant::now();
+            let (address, _) = serve(move |stream| async move {
+                tokio::time::sleep_until(start + Duration::from_millis(900)).await;
+                answer(stream, vec![(NOW, OK)]).await;
+            })
+            .await;
+            let samples = run_for(endpoint(address, get(address)), Duration::from_millis(1200)).await;
+            grid_is_even(&samples, Duration::from_millis(10));
+            assert!(samples.len() >= 115, "{}", samples.len());
+            assert!(samples.iter().all(|sample| sample.failure.is_none()), "{samples:?}");
+            let first = &samples[0];
+            assert!(first.scheduled.saturating_since(begin) < Duration::from_millis(300));
+            assert!(took(first) >= Duration::from_millis(590), "{first:?}");
+            for sample in
+                samples.iter().filter(|sample| sample.scheduled.saturating_since(begin).as_millis() < 800)
+            {
+                let answered = sample.done.saturating_since(begin);
+                assert!(answered >= Duration::from_millis(890), "ready too early: {sample:?}");
+                let late = sample.begun.saturating_since(sample.scheduled);
+                assert!(late < Duration::from_millis(300), "waited for an earlier answer: {sample:?}");
+            }
+        });
     });
 }
 
@@ -106,11 +109,10 @@ fn a_body_that_is_cut_short_is_a_failure() {
 
 #[test]
 fn failures_are_told_in_few_words() {
-    let refused = on_one_thread(async {
-        // The port was free a moment ago and nobody listens on it.
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap()
-    });
+    // Nobody listens on it, and nobody else gets its port.
+    let bound = tokio::net::TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refused = bound.local_addr().unwrap();
     assert_eq!(failure(&endpoint(refused, get(refused))), "connect: connection refused");
     assert_eq!(
         failure(&endpoint(refused, tcp(&format!("{{address}}:{}", refused.port())))),
@@ -154,7 +156,11 @@ fn failures_are_told_in_few_words() {
     let failure = once_against(up, json("false")).failure.unwrap();
     assert_eq!((failure.code, &*failure.text), (FailureCode::Answer, "/up is \"true\", expected \"false\""));
     let slow = vec![(Duration::from_secs(5), OK)];
-    let sample = once_against(slow, |config| config.probe.options.timeout = Span::millis(150));
+    // A longer interval is also how late a busy machine may be.
+    let sample = once_against(slow, |config| {
+        config.probe.options.timeout = Span::millis(150);
+        config.probe.options.interval = Span::secs(60);
+    });
     let failure = sample.failure.as_ref().unwrap();
     assert_eq!((failure.code, &*failure.text), (FailureCode::Timeout, "timeout after 150ms"));
     assert!(took(&sample) >= Duration::from_millis(150));
@@ -258,30 +264,37 @@ fn grpc_needs_status_zero_a_message_and_serving() {
 
 #[test]
 fn pooled_grpc_shares_one_connection_until_it_fails() {
-    on_one_thread(async {
-        let planted = GrpcAnswer { body: SERVING, status: Some("0"), delay: NOW };
-        let (address, accepted) = serve(move |stream| grpc(stream, planted)).await;
-        let mut config = endpoint(address, call(address, HEALTH));
-        config.probe.options.connection = Connection::Pooled;
-        let prober = Prober::new(EndpointId(0), &config, None);
-        for _ in 0..5 {
-            assert_eq!(prober.sample(MonoNs::now()).await.failure, None);
-        }
-        assert_eq!(accepted.get(), 1);
+    in_time(|| {
+        on_one_thread(async {
+            let planted = GrpcAnswer { body: SERVING, status: Some("0"), delay: NOW };
+            let (address, accepted) = serve(move |stream| grpc(stream, planted)).await;
+            let mut config = endpoint(address, call(address, HEALTH));
+            config.probe.options.connection = Connection::Pooled;
+            let prober = Prober::new(EndpointId(0), &config, None);
+            for _ in 0..5 {
+                assert_eq!(prober.sample(MonoNs::now()).await.failure, None);
+            }
+            assert_eq!(accepted.get(), 1);
 
-        let slow = GrpcAnswer { delay: Duration::from_secs(5), ..planted };
-        let (address, accepted) = serve(move |stream| grpc(stream, slow)).await;
-        let mut config = endpoint(address, call(address, HEALTH));
-        config.probe.options.connection = Connection::Pooled;
-        config.probe.options.timeout = Span::millis(100);
-        let prober = Prober::new(EndpointId(0), &config, None);
-        for expected in 1..=2 {
-            assert_eq!(
-                prober.sample(MonoNs::now()).await.failure.map(|failure| failure.text.to_string()).as_deref(),
-                Some("timeout after 100ms")
-            );
-            assert_eq!(accepted.get(), expected, "a stuck connection is not used again");
-        }
+            let slow = GrpcAnswer { delay: Duration::from_secs(5), ..planted };
+            let (address, accepted) = serve(move |stream| grpc(stream, slow)).await;
+            let mut config = endpoint(address, call(address, HEALTH));
+            config.probe.options.connection = Connection::Pooled;
+            config.probe.options.timeout = Span::millis(100);
+            let prober = Prober::new(EndpointId(0), &config, None);
+            for expected in 1..=2 {
+                assert_eq!(
+                    prober
+                        .sample(MonoNs::now())
+                        .await
+                        .failure
+                        .map(|failure| failure.text.to_string())
+                        .as_deref(),
+                    Some("timeout after 100ms")
+                );
+                assert_eq!(accepted.get(), expected, "a stuck connection is not used again");
+            }
+        });
     });
 }
 
@@ -389,77 +402,84 @@ fn exec_tells_exit_code_user_and_environment() {
 
 #[test]
 fn exec_kills_the_whole_group_at_its_timeout() {
-    let folder = tempfile::tempdir().unwrap();
-    let pids = folder.path().join("pids");
-    let script = format!("sleep 60 & echo $! > {}; wait", pids.display());
-    let sample = exec(&["sh", "-c", &script], None, Span::millis(700));
-    let failure = sample.failure.as_ref().unwrap();
-    assert_eq!((failure.code, &*failure.text), (FailureCode::Timeout, "timeout after 700ms"));
-    let pid: i32 = std::fs::read_to_string(&pids).unwrap().trim().parse().unwrap();
-    let gone = (0..100).any(|_| {
-        std::thread::sleep(Duration::from_millis(20));
-        // A killed process may stay as a zombie until its new parent reaps it.
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    in_time(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let pids = folder.path().join("pids");
+        let script = format!("sleep 60 & echo $! > {}; wait", pids.display());
+        let sample = exec(&["sh", "-c", &script], None, Span::millis(700));
+        let failure = sample.failure.as_ref().unwrap();
+        assert_eq!((failure.code, &*failure.text), (FailureCode::Timeout, "timeout after 700ms"));
+        let pid: i32 = std::fs::read_to_string(&pids).unwrap().trim().parse().unwrap();
+        let gone = (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            // A killed process may stay as a zombie until its new parent reaps it.
+            std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+        });
+        assert!(gone, "the grandchild {pid} is still alive");
     });
-    assert!(gone, "the grandchild {pid} is still alive");
 }
 
 #[test]
 fn a_late_prober_still_reports_every_tick() {
-    on_one_thread(async {
-        let (address, _) = serve(|stream| answer(stream, vec![(NOW, OK)])).await;
-        let mut config = endpoint(address, get(address));
-        config.probe.options.interval = Span::millis(2);
-        let (rate, rates) = watch::channel(Rate::Full);
-        let (sink, mut results) = mpsc::unbounded_channel();
-        let task = tokio::task::spawn_local(run(EndpointId(0), config, None, rates, sink));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        // The one thread is stopped for 250 ticks: 100 are sent late, the others are reported.
-        std::thread::sleep(Duration::from_millis(500));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        drop(rate);
-        task.await.unwrap();
-        let mut samples = Vec::new();
-        while let Ok(sample) = results.try_recv() {
-            samples.push(sample);
-        }
-        samples.sort_by_key(|sample| sample.scheduled);
-        grid_is_even(&samples, Duration::from_millis(2));
-        let unsent: Vec<&Sample> = samples.iter().filter(|sample| sample.is_unsent()).collect();
-        assert!(unsent.len() >= 140, "{}", unsent.len());
-        let sent_late = samples
-            .iter()
-            .filter(|sample| {
-                sample.failure.is_none() && sample.begun.saturating_since(sample.scheduled).as_millis() > 20
-            })
-            .count();
-        assert!(sent_late >= 50, "{sent_late}");
+    in_time(|| {
+        on_one_thread(async {
+            let (address, _) = serve(|stream| answer(stream, vec![(NOW, OK)])).await;
+            let mut config = endpoint(address, get(address));
+            config.probe.options.interval = Span::millis(2);
+            let (rate, rates) = watch::channel(Rate::Full);
+            let (sink, mut results) = mpsc::unbounded_channel();
+            let task = tokio::task::spawn_local(run(EndpointId(0), config, None, rates, sink));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            // The one thread is stopped for 250 ticks: 100 are sent late, the others are reported.
+            std::thread::sleep(Duration::from_millis(500));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(rate);
+            task.await.unwrap();
+            let mut samples = Vec::new();
+            while let Ok(sample) = results.try_recv() {
+                samples.push(sample);
+            }
+            samples.sort_by_key(|sample| sample.scheduled);
+            grid_is_even(&samples, Duration::from_millis(2));
+            let unsent: Vec<&Sample> = samples.iter().filter(|sample| sample.is_unsent()).collect();
+            assert!(unsent.len() >= 140, "{}", unsent.len());
+            let sent_late = samples
+                .iter()
+                .filter(|sample| {
+                    sample.failure.is_none()
+                        && sample.begun.saturating_since(sample.scheduled).as_millis() > 20
+                })
+                .count();
+            assert!(sent_late >= 50, "{sent_late}");
+        });
     });
 }
 
 #[test]
 fn a_rate_change_takes_effect_at_once() {
-    on_one_thread(async {
-        let (address, _) = serve(|stream| answer(stream, vec![(NOW, OK)])).await;
-        let (rate, rates) = watch::channel(Rate::Idle);
-        let (sink, mut results) = mpsc::unbounded_channel();
-        let config = endpoint(address, get(address));
-        let task = tokio::task::spawn_local(run(EndpointId(0), config, None, rates, sink));
-        let first = results.recv().await.unwrap();
-        let second = results.recv().await.unwrap();
-        assert_eq!(
-            second.scheduled.saturating_since(first.scheduled),
-            injector_core::sample::IDLE_INTERVAL.0
-        );
-        let changed = MonoNs::now();
-        rate.send(Rate::Full).unwrap();
-        let third = results.recv().await.unwrap();
-        let fourth = results.recv().await.unwrap();
-        assert!(third.scheduled >= changed);
-        // Well before the next idle tick.
-        assert!(third.scheduled.saturating_since(changed) < Duration::from_millis(250));
-        assert_eq!(fourth.scheduled.saturating_since(third.scheduled), Duration::from_millis(10));
-        drop(results);
-        task.await.unwrap();
+    in_time(|| {
+        on_one_thread(async {
+            let (address, _) = serve(|stream| answer(stream, vec![(NOW, OK)])).await;
+            let (rate, rates) = watch::channel(Rate::Idle);
+            let (sink, mut results) = mpsc::unbounded_channel();
+            let config = endpoint(address, get(address));
+            let task = tokio::task::spawn_local(run(EndpointId(0), config, None, rates, sink));
+            let first = results.recv().await.unwrap();
+            let second = results.recv().await.unwrap();
+            assert_eq!(
+                second.scheduled.saturating_since(first.scheduled),
+                injector_core::sample::IDLE_INTERVAL.0
+            );
+            let changed = MonoNs::now();
+            rate.send(Rate::Full).unwrap();
+            let third = results.recv().await.unwrap();
+            let fourth = results.recv().await.unwrap();
+            assert!(third.scheduled >= changed);
+            // Well before the next idle tick.
+            assert!(third.scheduled.saturating_since(changed) < Duration::from_millis(250));
+            assert_eq!(fourth.scheduled.saturating_since(third.scheduled), Duration::from_millis(10));
+            drop(results);
+            task.await.unwrap();
+        });
     });
 }

@@ -337,8 +337,11 @@ fn a_start_refuses_what_can_t_be_used() {
 #[test]
 fn names_are_resolved_once_and_by_family() {
     let said = prepared("{ http: { url: \"http://no-such-name.invalid:1/\" } }", "").unwrap_err();
+    // A resolver that does not answer is another way to have no such name.
+    let fault =
+        if said.contains("was not resolved within") { "was not resolved" } else { "can't be resolved" };
     for part in
-        ["lab.yaml: endpoints: e", "no-such-name.invalid can't be resolved", "add the name to /etc/hosts"]
+        ["lab.yaml: endpoints: e", &format!("no-such-name.invalid {fault}"), "add the name to /etc/hosts"]
     {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }

@@ -1,11 +1,11 @@
 //! The commands of a page of the handbook, run in the lab of a short campaign: blocks that are marked `sh lab SYSTEM`.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{fmt, fs};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use injector_lab::{Lab, SWITCH};
 
 use crate::build::Programs;
@@ -33,19 +33,33 @@ pub fn of(system: &str) -> Option<(&'static str, &'static str)> {
 /// A command of the page fails.
 pub fn run(system: &str, page: &str, cluster: &Cluster, programs: &Programs) -> Result<()> {
     let host = Host::of(&cluster.lab, programs)?;
-    let (mut count, mark) = (0, format!("sh lab {system}"));
-    for Block { info, text } in blocks(page)? {
-        if let Some(file) = info.strip_prefix("yaml config ") {
-            host.write(file, &host.with_own_addresses(&text), 0o644)?;
-        } else if info == mark {
-            count += 1;
-            println!("\n{page}:\n{text}");
-            host.sh(&text).with_context(|| format!("a block of {page}"))?;
+    for attempt in 1.. {
+        match host.blocks(system, page) {
+            Err(error) if attempt < ATTEMPTS && error.is::<NotGood>() => {
+                println!("\nAGAIN {page}, attempt {attempt}: {error:#}");
+                host.begin_again()?;
+            }
+            ended => return ended,
         }
     }
-    ensure!(count > 0, "{page} has no block that is marked `{mark}`");
-    Ok(())
+    unreachable!("the last attempt returns")
 }
+
+/// How often a page is gone through. Guests are slow, and the host is held up now and then: an endpoint may be late for `doctor`, or
+/// a recovery late or undecided.
+const ATTEMPTS: usize = 3;
+
+/// A block exited with 1 or 2: the injector's answer is not good, or not known.
+#[derive(Debug)]
+struct NotGood(String);
+
+impl fmt::Display for NotGood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotGood {}
 
 /// The guests' host, as its user sees it.
 struct Host<'a> {
@@ -81,6 +95,38 @@ impl<'a> Host<'a> {
         text.replace(NETWORK, first.strip_suffix('1').unwrap_or(&first))
     }
 
+    /// Goes through the page once.
+    fn blocks(&self, system: &str, page: &str) -> Result<()> {
+        let (mut count, mark) = (0, format!("sh lab {system}"));
+        for Block { info, text } in blocks(page)? {
+            if let Some(file) = info.strip_prefix("yaml config ") {
+                self.write(file, &self.with_own_addresses(&text), 0o644)?;
+            } else if info == mark {
+                count += 1;
+                println!("\n{page}:\n{text}");
+                self.sh(&text)?;
+            }
+        }
+        ensure!(count > 0, "{page} has no block that is marked `{mark}`");
+        Ok(())
+    }
+
+    /// Takes away what an attempt has left: the daemon that the page has started, and its files.
+    fn begin_again(&self) -> Result<()> {
+        if self.socket().exists() {
+            self.sh("injector stop")?;
+        }
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else if entry.file_name() != "sudo" {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     fn socket(&self) -> PathBuf {
         self.folder.join("injector.sock")
     }
@@ -108,7 +154,12 @@ impl<'a> Host<'a> {
         let output = self.lab.within(SWITCH, || command.output()).context("starting a shell")?;
         check_interrupt()?;
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        ensure!(output.status.success(), "{}:\n{script}\n{}", output.status, said.concat().trim());
+        let shown = || format!("{}:\n{script}\n{}", output.status, said.concat().trim());
+        match output.status.code() {
+            Some(0) => {}
+            Some(1 | 2) => return Err(NotGood(shown()).into()),
+            _ => bail!(shown()),
+        }
         println!("{}", said.concat().trim());
         Ok(())
     }

@@ -16,12 +16,23 @@ struct Run {
     records: Vec<Value>,
 }
 
-/// The faults of a run whose `injector measure` exited with a code; empty if all is as it must be. `required`
-/// is the number of peers with a required endpoint.
+/// What the files of a run show.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All is as it must be.
+    Fine,
+    /// What is wrong lies in trials alone that the injector itself has not decided, as where the machine was held up: another run
+    /// may tell.
+    Undecided(Vec<String>),
+    /// Faults.
+    Faulty(Vec<String>),
+}
+
+/// Judges a run whose `injector measure` exited with a code. `required` is the number of peers with a required endpoint.
 ///
 /// # Errors
 /// A file of the run can't be read.
-pub fn faults(folder: &Path, code: u8, required: usize) -> Result<Vec<String>> {
+pub fn judge(folder: &Path, code: u8, required: usize) -> Result<Verdict> {
     let read = |file: &str| {
         let path = folder.join(file);
         std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
@@ -32,10 +43,45 @@ pub fn faults(folder: &Path, code: u8, required: usize) -> Result<Vec<String>> {
     let records = read("trials.jsonl")?.lines().map(json).collect::<Result<_>>()?;
     let counted = json(&read("summary.json")?)?["outcomes"].take();
     let run = Run { planned, required, counted, records };
-    Ok(run.faults(code))
+    Ok(run.verdict(code))
+}
+
+/// Whether the injector says of a trial that it does not know. A cut that was known not to be in force is no such trial.
+fn is_undecided(record: &Value) -> bool {
+    let links = || record["links"].as_array().into_iter().flatten();
+    let is_any = |in_force: &str| links().any(|link| link["in_force"] == in_force);
+    let is_decided = record["outcome"] == "recovered" || record["outcome"] == "not_recovered";
+    (!is_decided || is_any("unknown")) && !is_any("no")
 }
 
 impl Run {
+    fn verdict(&self, code: u8) -> Verdict {
+        let faults = self.faults(code);
+        if faults.is_empty() {
+            return Verdict::Fine;
+        }
+        let is_of_decided = |record: &&Value| !is_undecided(record);
+        let decided: Vec<&Value> = self.records.iter().filter(is_of_decided).collect();
+        let is_sound = |record: &&Value| faults_of(record, self.required).is_empty();
+        let is_whole = self.records.len() as u64 == self.planned && self.miscounted().is_empty();
+        if is_whole && decided.len() < self.records.len() && decided.iter().all(is_sound) {
+            Verdict::Undecided(faults)
+        } else {
+            Verdict::Faulty(faults)
+        }
+    }
+
+    /// The outcomes that the summary counts otherwise.
+    fn miscounted(&self) -> Vec<String> {
+        let outcomes = ["recovered", "not_recovered", "unknown", "censored", "harness_failed"];
+        let wrong = outcomes.into_iter().filter_map(|outcome| {
+            let (count, counted) = (self.with(outcome), self.counted[outcome].as_u64());
+            let is_wrong = counted != Some(count);
+            is_wrong.then(|| format!("{count} trials are {outcome}, and the summary has {counted:?}"))
+        });
+        wrong.collect()
+    }
+
     fn faults(&self, code: u8) -> Vec<String> {
         let mut faults = Vec::new();
         let mut expect = |holds: bool, otherwise: String| {
@@ -45,13 +91,8 @@ impl Run {
         };
         let made = self.records.len();
         expect(made as u64 == self.planned, format!("{made} of {} trials were made", self.planned));
-        for outcome in ["recovered", "not_recovered", "unknown", "censored", "harness_failed"] {
-            let count = self.with(outcome);
-            let counted = self.counted[outcome].as_u64();
-            expect(
-                counted == Some(count),
-                format!("{count} trials are {outcome}, and the summary has {counted:?}"),
-            );
+        for wrong in self.miscounted() {
+            expect(false, wrong);
         }
         // The gate is that no trial misses its deadline.
         let expected = u8::from(self.with("not_recovered") > 0);
@@ -199,6 +240,28 @@ mod tests {
         sick["endpoints"][4]["healthy_before"] = false.into();
         assert_eq!(run(vec![sick.clone()]).faults(0), ["read@n2 was measured in no trial"]);
         assert_eq!(run(vec![sick, record(1)]).faults(0), Vec::<String>::new());
+        let counts = |recovered: u64, unknown: u64| json!({ "recovered": recovered, "not_recovered": 0, "unknown": unknown, "censored": 0, "harness_failed": 0 });
+        let mut late = record(0);
+        late["outcome"] = "unknown".into();
+        let mut undecided = run(vec![late.clone(), record(1)]);
+        undecided.counted = counts(1, 1);
+        assert!(matches!(undecided.verdict(0), Verdict::Undecided(faults) if !faults.is_empty()));
+        assert!(matches!(undecided.verdict(2), Verdict::Undecided(_)));
+        assert_eq!(run(vec![record(0)]).verdict(0), Verdict::Fine);
+        // Not where a cut is known not to have been in force, where another trial is wrong, or where one is missing.
+        let mut passed = late.clone();
+        passed["links"][0]["in_force"] = "no".into();
+        let mut unproved = record(1);
+        unproved["proved"] = false.into();
+        for records in [vec![passed, record(1)], vec![late.clone(), unproved]] {
+            let mut faulty = run(records);
+            faulty.counted = counts(1, 1);
+            assert!(matches!(faulty.verdict(0), Verdict::Faulty(_)));
+        }
+        let mut short = run(vec![late]);
+        short.planned = 2;
+        short.counted = counts(0, 1);
+        assert!(matches!(short.verdict(2), Verdict::Faulty(_)));
         let mut idle = record(0);
         for endpoint in idle["endpoints"].as_array_mut().unwrap() {
             endpoint["impaired"] = false.into();

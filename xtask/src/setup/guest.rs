@@ -63,7 +63,7 @@ fn boot(qemu: &Qemu, kernel: &Kernel, initramfs: &Path) -> String {
     format!(
         "#!/bin/sh\ntap=$1 mac=$2 monitor=$3\nshift 3\nexec {qemu} \\\n\
          \x20 -machine q35 -accel tcg -cpu max -smp 1 -m 128M -nodefaults -display none -serial stdio \\\n\
-         \x20 -kernel {image} -initrd {initramfs} -append \"console=ttyS0 oops=panic quiet $*\" \\\n\
+         \x20 -kernel {image} -initrd {initramfs} -append \"console=ttyS0 oops=panic quiet no_timer_check $*\" \\\n\
          \x20 -qmp \"unix:$monitor,server=on,wait=off\" \\\n\
          \x20 -netdev \"tap,id=net0,ifname=$tap,script=no,downscript=no\" \\\n\
          \x20 -device \"virtio-net-pci,netdev=net0,romfile=,mac=$mac\"\n",

@@ -108,41 +108,42 @@ mod tests {
     fn one_that_is_dying_is_waited_for() {
         let (socket, listener) = Socket::listening("dying");
         let dying = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(300));
+            let asked = listener.accept().unwrap();
             drop(listener);
+            drop(asked);
         });
-        let asked = Instant::now();
         assert_eq!(of(&socket.0).unwrap(), Occupant::None);
-        assert!(asked.elapsed() >= Duration::from_millis(250), "{:?}", asked.elapsed());
         dying.join().unwrap();
     }
 
     #[test]
     fn one_that_answers_lives_and_so_does_one_that_is_stopped() {
-        let (socket, listener) = Socket::listening("living");
-        let answering = std::thread::spawn(move || {
-            let mut stream = listener.accept().unwrap().0;
-            stream.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
-            // The request is read, as a server does: else the connection ends by a reset.
-            let _ = stream.read(&mut [0; 256]);
-            listener
-        });
-        let asked = Instant::now();
-        assert_eq!(of(&socket.0).unwrap(), Occupant::Living);
-        assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
-        let listener = answering.join().unwrap();
-        assert_eq!(of(&socket.0).unwrap(), Occupant::Living, "it answers no more, and is there");
+        injector_lab::in_time(|| {
+            let (socket, listener) = Socket::listening("living");
+            let answering = std::thread::spawn(move || {
+                let mut stream = listener.accept().unwrap().0;
+                stream.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
+                // The request is read, as a server does: else the connection ends by a reset.
+                let _ = stream.read(&mut [0; 256]);
+                listener
+            });
+            let asked = Instant::now();
+            assert_eq!(of(&socket.0).unwrap(), Occupant::Living);
+            assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+            let listener = answering.join().unwrap();
+            assert_eq!(of(&socket.0).unwrap(), Occupant::Living, "it answers no more, and is there");
 
-        // The listener's queue is full: no answer is waited for.
-        let mut waiting = Vec::new();
-        while let Connected::Stream(stream) = connected(&socket.0).unwrap() {
-            waiting.push(stream);
-        }
-        assert!(!waiting.is_empty());
-        let asked = Instant::now();
-        assert_eq!(of(&socket.0).unwrap(), Occupant::Living);
-        assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
-        drop((waiting, listener));
-        assert_eq!(of(&socket.0).unwrap(), Occupant::None);
+            // The listener's queue is full: no answer is waited for.
+            let mut waiting = Vec::new();
+            while let Connected::Stream(stream) = connected(&socket.0).unwrap() {
+                waiting.push(stream);
+            }
+            assert!(!waiting.is_empty());
+            let asked = Instant::now();
+            assert_eq!(of(&socket.0).unwrap(), Occupant::Living);
+            assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+            drop((waiting, listener));
+            assert_eq!(of(&socket.0).unwrap(), Occupant::None);
+        });
     }
 }
