@@ -61,6 +61,21 @@ impl Count {
         0
     }
 
+    /// Adds another count.
+    pub fn add(&mut self, other: Self) {
+        let Self { passed, failed, skipped, skips, failures } = other;
+        self.passed += passed;
+        self.failed += failed;
+        self.skipped += skipped;
+        self.skips.extend(skips);
+        self.failures.extend(failures);
+    }
+
+    /// Whether something has failed.
+    pub fn has_failures(&self) -> bool {
+        self.failed > 0
+    }
+
     /// Counts what libtest has not counted.
     pub fn fail(&mut self, what: String) {
         self.failed += 1;
