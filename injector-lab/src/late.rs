@@ -10,6 +10,8 @@ pub fn late_during<T>(run: impl FnOnce() -> T) -> (T, Duration) {
     const PAUSE: Duration = Duration::from_millis(2);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also where it panics: the scope waits for the sleeper.
+        let end = EndOnDrop(&is_over);
         let sleeper = scope.spawn(|| {
             let mut worst = Duration::ZERO;
             while !is_over.load(Ordering::Relaxed) {
@@ -20,25 +22,31 @@ pub fn late_during<T>(run: impl FnOnce() -> T) -> (T, Duration) {
             worst
         });
         let value = run();
-        is_over.store(true, Ordering::Relaxed);
+        drop(end);
         (value, sleeper.join().expect("it only sleeps"))
     })
 }
 
-/// Runs a test of times. Where it fails and the machine was late meanwhile, it is run again, up to ten times: a fault of what is
-/// tested fails each of them.
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs a test that fails where the machine is so late. If it was, the test is run again, up to three times: a fault of what is tested
+/// fails each of them.
 ///
 /// # Panics
-/// It fails where the machine was not late, or in each attempt.
-pub fn in_time(test: impl Fn()) {
-    const ATTEMPTS: usize = 10;
-    // Preempted for a few milliseconds is late for a grid of ten.
-    const LATE: Duration = Duration::from_millis(3);
+/// It fails where the machine was not so late, or in each attempt.
+pub fn in_time(late_for_it: Duration, test: impl Fn()) {
+    const ATTEMPTS: usize = 3;
     for attempt in 1.. {
         let (ended, late) = late_during(|| catch_unwind(AssertUnwindSafe(&test)));
         match ended {
             Ok(()) => return,
-            Err(panic) if late < LATE || attempt == ATTEMPTS => resume_unwind(panic),
+            Err(panic) if late < late_for_it || attempt == ATTEMPTS => resume_unwind(panic),
             Err(_) => eprintln!("attempt {attempt} failed on a machine that was {late:?} late"),
         }
     }

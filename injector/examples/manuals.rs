@@ -28,9 +28,19 @@ fn write(folder: &Path) -> std::io::Result<()> {
     let (man, completions) = (folder.join("man"), folder.join("completions"));
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&completions)?;
-    clap_mangen::generate_to(CommandLine::command().disable_help_subcommand(true), &man)?;
+    let command = CommandLine::command().version(env!("CARGO_PKG_VERSION"));
+    clap_mangen::generate_to(command.clone().disable_help_subcommand(true), &man)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut CommandLine::command(), "injector", &completions)?;
+        clap_complete::generate_to(shell, &mut without_hidden(&command), "injector", &completions)?;
     }
     Ok(())
+}
+
+/// The command without those that are for other programs: completions would offer them.
+fn without_hidden(command: &clap::Command) -> clap::Command {
+    let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+    clap::Command::new("injector")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(command.get_arguments().cloned())
+        .subcommands(shown.cloned())
 }

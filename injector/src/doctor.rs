@@ -21,6 +21,7 @@ use crate::netlink::filters::Side;
 use crate::netlink::{self, LinkFacts};
 use crate::netns::{Identity, Listed, Workers};
 use crate::probe::role;
+use crate::rights;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Hook, Interface, Interfaces, Netns};
 use injector_core::containers::ContainerStates;
@@ -67,8 +68,8 @@ pub struct Findings {
     pub network: Option<Network>,
     /// The config's endpoints, each asked once; empty without a config.
     pub endpoints: Vec<EndpointCheck>,
-    /// Why the secrets of the config can't be fetched, so that no endpoint was asked; `null` if they can.
-    pub secrets: Option<String>,
+    /// That the secrets of the config can't be fetched, so that no endpoint was asked; `null` if they can.
+    pub secrets: Option<Remark>,
     /// The config's roles.
     pub roles: Vec<RoleCheck>,
     /// Daemons whose programs are loaded, and whether they may cut now.
@@ -147,7 +148,12 @@ pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> 
         interfaces,
         network,
         endpoints,
-        secrets,
+        secrets: secrets.map(|why| {
+            Remark::new(
+                format!("{why}; no endpoint was asked"),
+                "make what they name, or correct them in the config",
+            )
+        }),
         roles,
         daemons: daemons(),
         beside: beside(),
@@ -166,12 +172,8 @@ fn host() -> Vec<Check> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let numbers: Vec<u32> = release.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
     let is_root = rustix::process::geteuid().is_root();
-    let capabilities = capabilities();
-    let missing: Vec<&str> = NEEDED
-        .iter()
-        .filter(|(bit, _)| capabilities.is_none_or(|held| held & 1 << bit == 0))
-        .map(|(_, name)| *name)
-        .collect();
+    let missing = rights::lacking_for_a_start();
+    let may_enter = rights::may_make_filesystems();
     let tcx = has_tcx();
     let pressure = fs::read_to_string("/proc/pressure/cpu");
     let btf = fs::metadata("/sys/kernel/btf/vmlinux").is_ok();
@@ -187,12 +189,14 @@ fn host() -> Vec<Check> {
         ),
         check(
             "capabilities",
-            missing.is_empty(),
-            CheckResult::Prevents,
-            if missing.is_empty() {
+            missing.is_empty() && may_enter,
+            if missing.is_empty() { CheckResult::Note } else { CheckResult::Prevents },
+            if !missing.is_empty() {
+                format!("missing: {}", missing.join(", "))
+            } else if may_enter {
                 "all held".to_owned()
             } else {
-                format!("missing: {}", missing.join(", "))
+                "without CAP_SYS_ADMIN no other network namespace can be entered".to_owned()
             },
             "run it with sudo; in a container, add these capabilities",
         ),
@@ -293,16 +297,6 @@ fn beside() -> Option<String> {
 fn is_stopped(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't']))
-}
-
-const NEEDED: [(u32, &str); 4] =
-    [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
-
-/// The effective capabilities of this process.
-fn capabilities() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 /// Makes the maps and has the kernel verify the programs, for two peers, without attaching anything.

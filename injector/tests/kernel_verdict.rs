@@ -80,7 +80,7 @@ fn a_cut_drops_its_link_and_nothing_else() {
     // The gate stores by the real clock, and so does its lease.
     programs.lease((MonoNs::now() + injector::datapath::LEASE).0);
     let cut_at = programs.kernel.gate().store(Word::new(slot.bit(), 0)).unwrap();
-    // An emulated processor may take longer.
+    // An emulated processor may take longer than the lease lasts.
     programs.lease(u64::MAX);
     verdicts(&mut programs, true);
     let heal_at = programs.kernel.gate().store(Word::new(0, slot.bit())).unwrap();

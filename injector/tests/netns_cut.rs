@@ -129,7 +129,7 @@ fn a_killed_daemon_leaves_nothing_behind() {
     let killed = Instant::now();
     assert_flows(&lab, &KINDS, "n1", "n2");
     // Far less than what is left of the cut.
-    assert!(killed.elapsed() < Duration::from_mins(1), "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < Duration::from_secs(30), "{:?}", killed.elapsed());
     for node in ["n1", "n2"] {
         assert_eq!(programs_on(&lab, node), [0; 0], "{node}");
     }

@@ -206,6 +206,20 @@ fn doctor_notes_a_virtual_machine_that_is_behind_another_interface() {
     drop(servers);
 }
 
+/// So many links are not judged one by one, and the doctor says so.
+#[test]
+#[needs(root)]
+fn doctor_says_that_links_between_very_many_peers_are_not_judged() {
+    let lab = lab();
+    let more = (1..=63).map(|host| format!("m{host}: {{ addresses: [198.51.100.{host}] }}"));
+    let peers: Vec<String> = [lab.peer("n1", 1), lab.peer("n2", 2)].into_iter().chain(more).collect();
+    let (_, found) = findings(&lab, &format!("peers: {{ {} }}\ninterfaces: auto\n", peers.join(", ")));
+    assert!(found["network"]["coverage"].is_null(), "{found}");
+    let doubts = found["network"]["doubts"].as_array().unwrap();
+    let said = doubts.iter().find(|doubt| doubt["found"].as_str().unwrap().contains("more than 64 peers"));
+    assert!(said.is_some_and(|doubt| doubt["remedy"].as_str().unwrap().contains("--dry-run")), "{found}");
+}
+
 #[test]
 #[needs(root)]
 fn doctor_names_links_without_a_hook_and_peers_that_are_nowhere() {

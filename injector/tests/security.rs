@@ -69,7 +69,7 @@ fn attempts(tests: &Path) -> String {
     for file in files(tests) {
         let source = std::fs::read_to_string(&file).unwrap();
         let (mut test, mut rest) = ("", source.as_str());
-        while let Some(at) = rest.find("\n    attempt(\n") {
+        while let Some(at) = rest.find("\n    attempt(") {
             let (before, call) = rest.split_at(at);
             if let Some(at) = before.rfind("\nfn ") {
                 test = before[at + 4..].split('(').next().unwrap();

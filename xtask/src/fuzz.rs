@@ -94,7 +94,7 @@ fn run(programs: &Path, target: &str, seconds: u64, stderr: Stdio) -> Result<()>
         .arg(fuzz.join("corpus").join(target))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .args(["-max_len=65536", "-timeout=60", "-print_final_stats=1"])
+        .args(["-max_len=65536", "-timeout=25", "-print_final_stats=1"])
         .stderr(stderr)
         .output()
         .context("the fuzz target does not run")?;

@@ -148,7 +148,7 @@ pub enum Command {
     /// Show the daemon, its interfaces, partitions and endpoints
     #[command(after_help = help::STATUS)]
     Status(Status),
-    /// Watch it: links with drop rates, endpoints by the second, partitions, recoveries; keys heal
+    /// Watch links with drop rates, endpoints by the second, partitions and recoveries; keys heal
     #[command(after_help = help::TOP)]
     Top,
     /// Show the peers, what names their frames, and their interfaces
@@ -260,7 +260,7 @@ pub struct Status {
 /// `timeline`.
 #[derive(Clone, Debug, Args)]
 pub struct Timeline {
-    /// Go on with what comes
+    /// Continue with new events
     #[arg(long)]
     pub follow: bool,
     /// Only events with a larger id

@@ -134,7 +134,7 @@ fn describe(findings: &Findings, config: Option<&Path>) -> String {
         describe_network(&mut lines, network);
     }
     if let Some(secrets) = &findings.secrets {
-        lines.add(Mark::Prevents, format_args!("secrets: {secrets}; no endpoint was asked; make what they name, or correct them in the config"));
+        lines.add(Mark::Prevents, format_args!("secrets: {}{}", secrets.found, tail(secrets.remedy)));
     }
     for check in &findings.endpoints {
         let mark = match &check.error {

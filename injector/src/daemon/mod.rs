@@ -108,10 +108,14 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     state.detach().await;
     let filters_left: Vec<String> = filters_that_may_stay().await.into_iter().collect();
     fault::here("stop/end");
-    ended?;
     if !filters_left.is_empty() {
-        return Err(StartError::FiltersLeft { interfaces: partition::shortened(&filters_left) });
+        let left = StartError::FiltersLeft { interfaces: partition::shortened(&filters_left) };
+        if ended.is_ok() {
+            return Err(left);
+        }
+        tracing::error!("{left}");
     }
+    ended?;
     match alarms.try_recv() {
         Ok(what) => Err(StartError::PanickedAtStop { what }),
         Err(_) => Ok(()),

@@ -61,7 +61,7 @@ impl State {
         let detail =
             format!("nothing was cut: it {may} cut an SSH connection to this host, from {from} to {to}");
         Err(Problem::new(Code::OwnSsh, detail.trim_end_matches(',')).field("shape").remedy(
-            "spare it by `protect: [tcp/22]` in the config, or cut it too by --allow-ssh (allow_ssh: true)",
+            "spare it by `protect: [tcp/22]` in the config; `partition` and `with` cut it too by --allow-ssh (allow_ssh: true)",
         ))
     }
 
@@ -105,7 +105,7 @@ pub(super) fn may_cut_ssh(request: &PartitionRequest) -> bool {
 fn not_listed(detail: String) -> Problem {
     Problem::new(Code::OwnSsh, detail)
         .field("shape")
-        .remedy("try it again, or cut all the same by --allow-ssh (allow_ssh: true)")
+        .remedy("try it again; `partition` and `with` cut all the same by --allow-ssh (allow_ssh: true)")
 }
 
 #[cfg(test)]

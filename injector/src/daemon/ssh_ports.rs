@@ -11,25 +11,31 @@ const SSH: u16 = 22;
 /// Port 22, and those of the SSH servers that run now in the daemon's network namespace. To be asked while the process has all its
 /// rights: others' sockets are not shown to it later.
 pub fn ssh_ports() -> BTreeSet<u16> {
-    found().unwrap_or_else(|error| {
-        tracing::warn!(%error, "ports of SSH servers could not be looked for: connections to port {SSH} alone count as SSH");
-        BTreeSet::from([SSH])
-    })
+    let mut ports = BTreeSet::from([SSH]);
+    if let Err(error) = add_found(&mut ports) {
+        tracing::warn!(
+            %error,
+            "ports of SSH servers could not be looked for, which takes CAP_SYS_PTRACE: connections to {ports:?} alone count as SSH"
+        );
+    }
+    ports
 }
 
-fn found() -> io::Result<BTreeSet<u16>> {
+/// Adds those that can be seen; the first error, if a server's sockets can't.
+fn add_found(ports: &mut BTreeSet<u16>) -> io::Result<()> {
     let own = process::socket_cookie()?;
-    let mut ports = BTreeSet::from([SSH]);
+    let mut seen = Ok(());
     for server in servers(&process::all()?) {
-        process::sockets(server, |held| {
+        let sockets = process::sockets(server, |held| {
             // One that a service manager listens for has its connection alone.
             if held.cookie == own && held.kind == Kind::Tcp && held.at.1 != 0 {
                 ports.insert(held.at.1);
             }
             Ok(())
-        })?;
+        });
+        seen = seen.and(sockets);
     }
-    Ok(ports)
+    seen
 }
 
 /// The processes of SSH servers that were not started by one: those serve one connection, and have the ports that it forwards.

@@ -50,7 +50,7 @@ pub enum StartError {
     /// Filters may have stayed.
     #[error(
         "the filters on the clsact qdiscs of {interfaces} are not known to be removed: they do nothing; `sudo injector doctor --clean` removes them, and so does a start \
-         whose config names these interfaces"
+         that attaches in their namespaces"
     )]
     FiltersLeft {
         /// The interfaces, with their namespaces.

@@ -30,9 +30,8 @@ static MAY_HAVE_FILTERS: Mutex<BTreeMap<u64, String>> = Mutex::new(BTreeMap::new
 
 /// How long a namespace's thread may still take to remove filters once nobody waits for it: the kernel holds it up while
 /// namespaces are deleted.
-const LATE: Duration = Duration::from_secs(3);
-
-/// How often it is asked whether it has.
+const LATE: Duration = Duration::from_secs(2);
+/// The pause between two looks whether it has.
 const POLL: Duration = Duration::from_millis(10);
 
 /// The interfaces, for people, on which filters of this process may stay. Waits a little for those that are being removed.
@@ -89,10 +88,13 @@ impl Clsact {
                 name,
             })
             .collect();
-        // Noted before they are added: a thread that is held up may add them while the process ends. Dropped after an error.
-        let clsact = Self::noted(interface, index, filters.iter().map(NewFilter::made).collect(), qdisc);
+        // Noted before they are added: a thread that is held up may add them while the process ends. After an error it is dropped,
+        // which takes off what was added.
+        let mut clsact = Self::noted(interface, index, filters.iter().map(NewFilter::made).collect(), qdisc);
         tc.add(index, qdisc, &filters).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => {
+                // What is there may be ours, of another attachment to this interface.
+                clsact.filters.clear();
                 "another injector holds its clsact hook; stop that one, or see `injector doctor`".to_owned()
             }
             std::io::ErrorKind::Unsupported => {

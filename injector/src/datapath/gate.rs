@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(world.gate.0.lease.load(EXPIRES), until.0);
         let (sender, receiver) = std::sync::mpsc::channel();
         let _keeper = world.gate.keep(Guard::default(), move |lapsed| sender.send(lapsed).unwrap()).unwrap();
-        let lapsed = receiver.recv_timeout(Duration::from_mins(1)).unwrap();
+        let lapsed = receiver.recv_timeout(LEASE * 5).unwrap();
         assert_eq!(lapsed, Lapsed { expired: until });
         assert_eq!(world.gate.word(), Word::new(0, 1), "nothing is live any more");
     }

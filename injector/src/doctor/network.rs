@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::check::Remark;
 use crate::address::is_link_local;
 use crate::daemon::attachment::reading::FactsReading;
-use crate::daemon::attachment::{Preview, Target};
+use crate::daemon::attachment::{MOST_PEERS, Preview, Target};
 use crate::datapath::{Clocks, Kernel};
 use crate::discovery::local::LocalProcesses;
 use crate::discovery::places::Namespace;
@@ -124,7 +124,10 @@ impl Network {
                     remedy: None,
                     targets: seen.targets,
                     local: local_peers(config, &seen.local),
-                    doubts: seen.mismatches.into_iter().map(|it| Remark::new(it.found, it.remedy)).collect(),
+                    doubts: {
+                        let found = seen.mismatches.into_iter().map(|it| Remark::new(it.found, it.remedy));
+                        found.chain(seen.coverage.is_none().then(not_judged)).collect()
+                    },
                     coverage: seen.coverage.map(|summary| with_remedies(config, summary)),
                 },
                 HostSurvey {
@@ -137,6 +140,16 @@ impl Network {
             Err(error) => failed(error.to_string()),
         }
     }
+}
+
+/// Says that there are too many links to judge each.
+fn not_judged() -> Remark {
+    Remark::new(
+        format!(
+            "whether all links would pass a hook is not judged: the config has more than {MOST_PEERS} peers"
+        ),
+        "ask for a cut before it is made: `injector partition SHAPE --dry-run`",
+    )
 }
 
 fn local_peers(config: &Config, observed: &LocalProcesses) -> Vec<LocalPeerCheck> {

@@ -341,18 +341,19 @@ impl Scanner {
                 *owner = OwnerId::Several;
             }
         }
-        let mut given = BTreeSet::new();
-        for (process, owner) in &owners {
-            if parents.contains_key(process) && known.get(process) != Some(owner) {
-                self.labels.give_process(*process, *owner)?;
-                given.insert(*process);
-            }
-        }
-        for stat in all.iter().filter(|stat| given.contains(&stat.id)) {
-            // A process that ended before the programs knew it: they would know the next process with its id
-            // as a peer's.
-            if process::stat(stat.id).is_none_or(|now| now.started != stat.started) {
-                self.labels.take_process(stat.id)?;
+        // Of a process that ends before the programs know it, they would know the next process with its id as a peer's: it is looked
+        // at just before and just after.
+        let is_there = |stat: &Stat| process::stat(stat.id).is_some_and(|now| now.started == stat.started);
+        for stat in all {
+            let owner = owners.get(&stat.id);
+            if let Some(owner) = owner
+                && known.get(&stat.id) != Some(owner)
+                && is_there(stat)
+            {
+                self.labels.give_process(stat.id, *owner)?;
+                if !is_there(stat) {
+                    self.labels.take_process(stat.id)?;
+                }
             }
         }
         owners.retain(|process, _| parents.contains_key(process));

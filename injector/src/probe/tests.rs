@@ -50,7 +50,7 @@ fn took(sample: &Sample) -> Duration {
 
 #[test]
 fn a_hanging_server_delays_neither_the_grid_nor_the_stamp() {
-    in_time(|| {
+    in_time(Duration::from_millis(10), || {
         on_one_thread(async {
             // Hangs as a whole: nothing is answered before 900 ms after its start.
             let begin = MonoNs::now();
@@ -264,7 +264,7 @@ fn grpc_needs_status_zero_a_message_and_serving() {
 
 #[test]
 fn pooled_grpc_shares_one_connection_until_it_fails() {
-    in_time(|| {
+    in_time(Duration::from_millis(100), || {
         on_one_thread(async {
             let planted = GrpcAnswer { body: SERVING, status: Some("0"), delay: NOW };
             let (address, accepted) = serve(move |stream| grpc(stream, planted)).await;
@@ -402,7 +402,7 @@ fn exec_tells_exit_code_user_and_environment() {
 
 #[test]
 fn exec_kills_the_whole_group_at_its_timeout() {
-    in_time(|| {
+    in_time(Duration::from_millis(200), || {
         let folder = tempfile::tempdir().unwrap();
         let pids = folder.path().join("pids");
         let script = format!("sleep 60 & echo $! > {}; wait", pids.display());
@@ -421,7 +421,7 @@ fn exec_kills_the_whole_group_at_its_timeout() {
 
 #[test]
 fn a_late_prober_still_reports_every_tick() {
-    in_time(|| {
+    in_time(Duration::from_millis(10), || {
         on_one_thread(async {
             let (address, _) = serve(|stream| answer(stream, vec![(NOW, OK)])).await;
             let mut config = endpoint(address, get(address));
@@ -457,7 +457,7 @@ fn a_late_prober_still_reports_every_tick() {
 
 #[test]
 fn a_rate_change_takes_effect_at_once() {
-    in_time(|| {
+    in_time(Duration::from_millis(5), || {
         on_one_thread(async {
             let (address, _) = serve(|stream| answer(stream, vec![(NOW, OK)])).await;
             let (rate, rates) = watch::channel(Rate::Idle);

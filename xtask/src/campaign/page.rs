@@ -3,10 +3,11 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use std::{fmt, fs};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use injector_lab::{Lab, SWITCH};
+use injector_lab::{Lab, SWITCH, late_during};
 
 use crate::build::Programs;
 use crate::command::check_interrupt;
@@ -34,9 +35,12 @@ pub fn of(system: &str) -> Option<(&'static str, &'static str)> {
 pub fn run(system: &str, page: &str, cluster: &Cluster, programs: &Programs) -> Result<()> {
     let host = Host::of(&cluster.lab, programs)?;
     for attempt in 1.. {
-        match host.blocks(system, page) {
-            Err(error) if attempt < ATTEMPTS && error.is::<NotGood>() => {
-                println!("\nAGAIN {page}, attempt {attempt}: {error:#}");
+        let (ended, late) = late_during(|| host.blocks(system, page));
+        match ended {
+            Err(error) if attempt < ATTEMPTS && late >= LATE && error.is::<NotGood>() => {
+                println!(
+                    "\nAGAIN {page}, attempt {attempt}, while this machine was {late:.1?} late: {error:#}"
+                );
                 host.begin_again()?;
             }
             ended => return ended,
@@ -45,9 +49,11 @@ pub fn run(system: &str, page: &str, cluster: &Cluster, programs: &Programs) -> 
     unreachable!("the last attempt returns")
 }
 
-/// How often a page is gone through. Guests are slow, and the host is held up now and then: an endpoint may be late for `doctor`, or
-/// a recovery late or undecided.
+/// How often a page is gone through where the host is held up: an endpoint may then be late for `doctor`, or a recovery late or
+/// undecided.
 const ATTEMPTS: usize = 3;
+/// How late this machine is where it is held up.
+const LATE: Duration = Duration::from_secs(1);
 
 /// A block exited with 1 or 2: the injector's answer is not good, or not known.
 #[derive(Debug)]
@@ -104,7 +110,7 @@ impl<'a> Host<'a> {
             } else if info == mark {
                 count += 1;
                 println!("\n{page}:\n{text}");
-                self.sh(&text)?;
+                self.sh(&text).with_context(|| format!("a block of {page}"))?;
             }
         }
         ensure!(count > 0, "{page} has no block that is marked `{mark}`");

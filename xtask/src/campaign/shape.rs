@@ -46,13 +46,36 @@ pub fn judge(folder: &Path, code: u8, required: usize) -> Result<Verdict> {
     Ok(run.verdict(code))
 }
 
-/// Whether the injector says of a trial that it does not know. A cut that was known not to be in force is no such trial.
+/// What the injector says of trials for which this machine, or a cluster that elects a leader, was late.
+const HELD_UP: [&str; 4] =
+    ["measure on an idle machine", "this host held", "the lease ", "can't be resolved: "];
+
+/// Whether the injector says that it does not know how a trial ended, since the machine was held up.
 fn is_undecided(record: &Value) -> bool {
-    let links = || record["links"].as_array().into_iter().flatten();
-    let is_any = |in_force: &str| links().any(|link| link["in_force"] == in_force);
-    let is_decided = record["outcome"] == "recovered" || record["outcome"] == "not_recovered";
-    (!is_decided || is_any("unknown")) && !is_any("no")
+    let mut links = record["links"].as_array().into_iter().flatten();
+    let reason = record["outcome_reason"].as_str().unwrap_or_default();
+    record["starved"] == true
+        || links.any(|link| link["hooks_unread"] == true)
+        || HELD_UP.iter().any(|says| reason.contains(says))
 }
+
+/// The faults of a trial that being held up does not explain.
+fn unexplained(record: &Value, required_peers: usize) -> Vec<String> {
+    let mut faults = faults_of(record, required_peers);
+    if is_undecided(record) {
+        // What was not cut has nothing else either.
+        let is_explained = |fault: &str| {
+            record["cut"].is_null()
+                || fault.starts_with(&record["outcome"].to_string())
+                || fault == NOT_PROVED
+                || fault.ends_with("was in force: \"unknown\"")
+        };
+        faults.retain(|fault| !is_explained(fault));
+    }
+    faults
+}
+
+const NOT_PROVED: &str = "its cut is not proved";
 
 impl Run {
     fn verdict(&self, code: u8) -> Verdict {
@@ -60,11 +83,16 @@ impl Run {
         if faults.is_empty() {
             return Verdict::Fine;
         }
-        let is_of_decided = |record: &&Value| !is_undecided(record);
-        let decided: Vec<&Value> = self.records.iter().filter(is_of_decided).collect();
-        let is_sound = |record: &&Value| faults_of(record, self.required).is_empty();
+        let is_sound = |record: &Value| unexplained(record, self.required).is_empty();
         let is_whole = self.records.len() as u64 == self.planned && self.miscounted().is_empty();
-        if is_whole && decided.len() < self.records.len() && decided.iter().all(is_sound) {
+        let decided = self.with("recovered") + self.with("not_recovered");
+        let expected = match self.with("not_recovered") {
+            0 if decided < self.planned => 2,
+            0 => 0,
+            _ => 1,
+        };
+        let is_any_undecided = self.records.iter().any(is_undecided);
+        if is_whole && code == expected && is_any_undecided && self.records.iter().all(is_sound) {
             Verdict::Undecided(faults)
         } else {
             Verdict::Faulty(faults)
@@ -148,7 +176,7 @@ fn faults_of(record: &Value, required_peers: usize) -> Vec<String> {
     let decided = record["outcome"] == "recovered" || record["outcome"] == "not_recovered";
     expect(decided, format!("{}: {}", record["outcome"], record["outcome_reason"]));
     expect(record["final"] == true, "its record is not final".to_owned());
-    expect(record["proved"] == true, "its cut is not proved".to_owned());
+    expect(record["proved"] == true, NOT_PROVED.to_owned());
     for link in record["links"].as_array().into_iter().flatten() {
         let in_force = link["in_force"] == "yes";
         expect(in_force, format!("{}→{} was in force: {}", link["src"], link["dst"], link["in_force"]));
@@ -243,21 +271,31 @@ mod tests {
         let counts = |recovered: u64, unknown: u64| json!({ "recovered": recovered, "not_recovered": 0, "unknown": unknown, "censored": 0, "harness_failed": 0 });
         let mut late = record(0);
         late["outcome"] = "unknown".into();
-        let mut undecided = run(vec![late.clone(), record(1)]);
-        undecided.counted = counts(1, 1);
-        assert!(matches!(undecided.verdict(0), Verdict::Undecided(faults) if !faults.is_empty()));
-        assert!(matches!(undecided.verdict(2), Verdict::Undecided(_)));
+        late["outcome_reason"] = "probes were late; measure on an idle machine".into();
+        late["cut"] = json!({ "end_ns": 1 });
+        let verdict = |trial: &Value, code| {
+            let mut run = run(vec![trial.clone(), record(1)]);
+            run.counted = counts(1, 1);
+            run.verdict(code)
+        };
+        assert!(matches!(verdict(&late, 2), Verdict::Undecided(faults) if !faults.is_empty()));
         assert_eq!(run(vec![record(0)]).verdict(0), Verdict::Fine);
-        // Not where a cut is known not to have been in force, where another trial is wrong, or where one is missing.
-        let mut passed = late.clone();
-        passed["links"][0]["in_force"] = "no".into();
+        // Being held up explains no other exit code, no cut that was not in force, nothing that was not probed, and no other trial.
+        assert!(matches!(verdict(&late, 0), Verdict::Faulty(_)));
+        for (place, value) in [
+            ("/links/0/in_force", json!("no")),
+            ("/endpoints/4/probes_sent", json!(0)),
+            ("/outcome_reason", json!("no packet was dropped on its links")),
+        ] {
+            let mut trial = late.clone();
+            *trial.pointer_mut(place).unwrap() = value;
+            assert!(matches!(verdict(&trial, 2), Verdict::Faulty(_)), "{place}");
+        }
         let mut unproved = record(1);
         unproved["proved"] = false.into();
-        for records in [vec![passed, record(1)], vec![late.clone(), unproved]] {
-            let mut faulty = run(records);
-            faulty.counted = counts(1, 1);
-            assert!(matches!(faulty.verdict(0), Verdict::Faulty(_)));
-        }
+        let mut both = run(vec![late.clone(), unproved]);
+        both.counted = counts(1, 1);
+        assert!(matches!(both.verdict(2), Verdict::Faulty(_)));
         let mut short = run(vec![late]);
         short.planned = 2;
         short.counted = counts(0, 1);

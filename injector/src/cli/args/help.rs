@@ -163,7 +163,7 @@ Examples:
   injector compare runs/before runs/after
   injector compare runs/before runs/after --margin 2% --html compare.html
 
-Exit codes: 0 B is not worse by the margin or more · 1 B is worse · 2 undecided (the trials that it needs are told), or \
+Exit codes: 0 B is not worse by the margin or more · 1 B is worse · 2 undecided (it names how many trials it needs), or \
 the runs were made differently";
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub use hook_reading::HookScope;
 pub use link_coverage::{CutLinks, LinkCoverage};
 pub use own_host::Ends;
 pub use preview::{Preview, Target};
+pub use views::MOST_PEERS;
 
 use injector_core::config::shown;
 use std::collections::{BTreeMap, BTreeSet};

@@ -18,7 +18,7 @@ use injector_core::identity::{End, shown_mac};
 use injector_core::model::{Link, PeerId};
 
 /// Beyond this many peers, links are not judged one by one for `status`.
-const MOST_PEERS: usize = 64;
+pub const MOST_PEERS: usize = 64;
 /// How many links `status` names.
 const MOST_LINKS: usize = 20;
 

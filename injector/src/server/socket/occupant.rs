@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn one_that_answers_lives_and_so_does_one_that_is_stopped() {
-        injector_lab::in_time(|| {
+        injector_lab::in_time(Duration::from_millis(300), || {
             let (socket, listener) = Socket::listening("living");
             let answering = std::thread::spawn(move || {
                 let mut stream = listener.accept().unwrap().0;
