@@ -31,7 +31,7 @@ static MAY_HAVE_FILTERS: Mutex<BTreeMap<u64, String>> = Mutex::new(BTreeMap::new
 /// How long a namespace's thread may still take to remove filters once nobody waits for it: the kernel holds it up while
 /// namespaces are deleted.
 const LATE: Duration = Duration::from_secs(2);
-/// The pause between two looks whether it has.
+/// The pause between two looks at the list.
 const POLL: Duration = Duration::from_millis(10);
 
 /// The interfaces, for people, on which filters of this process may stay. Waits a little for those that are being removed.

@@ -214,7 +214,7 @@ impl Grid {
 mod tests {
     use injector_core::clock::Span;
 
-    use super::super::test_server::{endpoint, get, on_one_thread, serve};
+    use super::super::test_server::{endpoint, get, on_one_thread, reported, serve};
     use super::*;
 
     #[test]
@@ -255,14 +255,10 @@ mod tests {
             let mut grid = Grid::new(MonoNs::now() - Duration::from_secs(45), Duration::from_secs(10));
             send_due(&mut grid, EndpointId(0), &prober, limits, &mut under_way, &sink);
             while under_way.join_next().await.is_some() {}
-            let mut failures = Vec::new();
-            while let Ok(sample) = results.try_recv() {
-                failures.push((sample.scheduled, sample.failure.unwrap()));
-            }
-            failures.sort_by_key(|(scheduled, _)| *scheduled);
-            let code = failures.last().unwrap().1.code;
-            let texts: Vec<String> =
-                failures.into_iter().map(|(_, failure)| failure.text.to_string()).collect();
+            let samples = reported(&mut results);
+            let failures: Vec<_> = samples.into_iter().map(|sample| sample.failure.unwrap()).collect();
+            let code = failures.last().unwrap().code;
+            let texts: Vec<String> = failures.iter().map(|failure| failure.text.to_string()).collect();
             (texts.try_into().unwrap(), code)
         })
     }
@@ -284,11 +280,7 @@ mod tests {
             let limits = Limits { own: 100, all: &LIMIT };
             send_due(&mut grid, EndpointId(0), &prober, limits, &mut under_way, &sink);
             while under_way.join_next().await.is_some() {}
-            let mut samples = Vec::new();
-            while let Ok(sample) = results.try_recv() {
-                samples.push(sample);
-            }
-            samples.sort_by_key(|sample| sample.scheduled);
+            let samples = reported(&mut results);
             let unsent: Vec<bool> = samples.iter().map(Sample::is_unsent).collect();
             assert_eq!(unsent, [true, true, true, true, true, false, false]);
             assert!(

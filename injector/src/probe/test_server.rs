@@ -173,10 +173,12 @@ pub(super) async fn run_for(endpoint: Endpoint, span: Duration) -> Vec<Sample> {
     tokio::time::sleep(span).await;
     drop(rate);
     task.await.unwrap();
-    let mut all = Vec::new();
-    while let Ok(sample) = samples.try_recv() {
-        all.push(sample);
-    }
+    reported(&mut samples)
+}
+
+/// What was reported so far, in scheduled order.
+pub(super) fn reported(samples: &mut mpsc::UnboundedReceiver<Sample>) -> Vec<Sample> {
+    let mut all: Vec<Sample> = std::iter::from_fn(|| samples.try_recv().ok()).collect();
     all.sort_by_key(|sample| sample.scheduled);
     all
 }

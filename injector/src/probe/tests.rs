@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::test_server::{
-    GrpcAnswer, answer, call, endpoint, get, grpc, on_one_thread, read_head, run_for, serve,
+    GrpcAnswer, answer, call, endpoint, get, grpc, on_one_thread, read_head, reported, run_for, serve,
 };
 use super::*;
 use injector_client::process_group::Group;
@@ -435,11 +435,7 @@ fn a_late_prober_still_reports_every_tick() {
             tokio::time::sleep(Duration::from_millis(50)).await;
             drop(rate);
             task.await.unwrap();
-            let mut samples = Vec::new();
-            while let Ok(sample) = results.try_recv() {
-                samples.push(sample);
-            }
-            samples.sort_by_key(|sample| sample.scheduled);
+            let samples = reported(&mut results);
             grid_is_even(&samples, Duration::from_millis(2));
             let unsent: Vec<&Sample> = samples.iter().filter(|sample| sample.is_unsent()).collect();
             assert!(unsent.len() >= 140, "{}", unsent.len());

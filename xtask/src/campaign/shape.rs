@@ -22,7 +22,7 @@ pub enum Verdict {
     /// All is as it must be.
     Fine,
     /// What is wrong lies in trials alone that the injector itself has not decided, as where the machine was held up: another run
-    /// may tell.
+    /// may decide.
     Undecided(Vec<String>),
     /// Faults.
     Faulty(Vec<String>),
